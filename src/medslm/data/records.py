@@ -1,0 +1,150 @@
+"""The records that move between stages, one JSON object per line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pydantic import ConfigDict
+
+Answer = Literal["yes", "no", "maybe"]
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One labelled part of an abstract, for example METHODS."""
+
+    __pydantic_config__ = _STRICT
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A study's question with its abstract. ``answer`` is None only in unlabelled data (PQA-U)."""
+
+    __pydantic_config__ = _STRICT
+    pmid: str
+    question: str
+    sections: tuple[Passage, ...]
+    long_answer: str
+    answer: Answer | None
+
+    @property
+    def context(self) -> str:
+        """The abstract without its conclusion, passages joined by newlines."""
+        return "\n".join(passage.text for passage in self.sections)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat; a completion prompt is a single user message."""
+
+    __pydantic_config__ = _STRICT
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to a teacher and its reply, as `ask` hands it on: no clock, so equal work is equal bytes.
+
+    ``content`` is None when the request failed for good; ``finish_reason`` then says why.
+    ``prompt`` names the prompt file with its version; ``usage`` counts tokens where the server said.
+    """
+
+    __pydantic_config__ = _STRICT
+    key: str
+    pmid: str
+    strategy: str
+    index: int
+    teacher: str
+    prompt: str
+    content: str | None
+    finish_reason: str
+    served_model: str
+    usage: dict[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A generated question with its answer; its abstract is the source's, found by ``pmid``."""
+
+    __pydantic_config__ = _STRICT
+    id: str
+    pmid: str
+    strategy: str
+    teacher: str
+    prompt: str
+    reply_key: str
+    question: str
+    answer: Answer
+    long_answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A reply that gave no pair, with the one reason why."""
+
+    __pydantic_config__ = _STRICT
+    key: str
+    pmid: str
+    strategy: str
+    index: int
+    reason: str
+    content: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A verifier's blind answer to a generated question: probabilities in the order yes, no, maybe.
+
+    ``answer`` is None when the verifier abstained.
+    """
+
+    __pydantic_config__ = _STRICT
+    pair_id: str
+    verifier: str
+    probabilities: dict[Answer, float]
+    answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A pair that was not kept, with every reason."""
+
+    __pydantic_config__ = _STRICT
+    pair: Pair
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example of a mix: a question with the abstract it belongs to.
+
+    ``source`` is "real" or the name of the ask that made it; ``pair_id`` is None for real ones.
+    """
+
+    __pydantic_config__ = _STRICT
+    pmid: str
+    question: str
+    context: str
+    answer: Answer
+    source: str
+    pair_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A student's answer to one held-out question. ``answer`` is None when it gave none."""
+
+    __pydantic_config__ = _STRICT
+    split: Literal["dev", "test"]
+    fold: int
+    seed: int
+    pmid: str
+    probabilities: dict[Answer, float]
+    answer: Answer | None
