@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from medslm.errors import (
+    CredentialsError,
+    MedslmError,
+    MoneyError,
+    ParamsError,
+    TeacherDown,
+    TooManyFailures,
+)
+from medslm.teacher.endpoint import Endpoint, OpenAIParams, checked_url
+from medslm.teacher.replies import Reply
+from medslm.teacher.requests import Request
+from medslm.teacher.wire import read_key
+from tests.factories import question
+from tests.teacher.fake_endpoint import Answer, FakeEndpoint, Received, echo, fails, says
+from tests.teacher.test_requests import requests
+
+KEY = "sk-canary-0123456789"
+
+
+def teacher(endpoint: FakeEndpoint, **overrides: Any) -> Endpoint:
+    environ = overrides.pop("environ", {"THE_KEY": KEY})
+    known: dict[str, Any] = {
+        "backend": "openai",
+        "base_url": endpoint.url,
+        "key_env": "THE_KEY",
+        "model": "m",
+        "temperature": 0.7,
+        "top_p": None,
+        "max_tokens": 80,
+        "structured": False,
+        "concurrency": 1,
+        "timeout_s": 5.0,
+        "attempts": 4,
+        "backoff_s": 0.01,
+        "max_wait_s": 2.0,
+        "max_failed_share": 0.1,
+    }
+    return Endpoint(OpenAIParams(**{**known, **overrides}), "api", environ)
+
+
+def asked(count: int = 1) -> list[Request]:
+    return requests([question(str(n)) for n in range(1, count + 1)], per_question=1, top_p=None)
+
+
+def until_error(replies: Iterator[Reply]) -> tuple[list[Reply], MedslmError]:
+    seen: list[Reply] = []
+    try:
+        for reply in replies:
+            seen.append(reply)
+    except MedslmError as exc:
+        return seen, exc
+    raise AssertionError("no error was raised")
+
+
+def test_a_request_says_all_that_its_key_promises_and_nothing_else(endpoint):
+    (request,) = asked()
+
+    (reply,) = teacher(endpoint).answer([request])
+
+    (received,) = endpoint.requests
+    assert received.body == {
+        "model": "m",
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "seed": request.sampling.seed,
+        "temperature": 0.7,
+        "max_tokens": 80,
+    }
+    assert received.headers["authorization"] == f"Bearer {KEY}"
+    assert (reply.key, reply.finish_reason, reply.served_model) == (
+        request.key,
+        "stop",
+        "served-model",
+    )
+    assert reply.usage == {"prompt_tokens": 7, "completion_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fields"),
+    [
+        ("rewrite", ["question", "long_answer"]),
+        ("new", ["question", "answer", "long_answer"]),
+    ],
+)
+def test_structured_replies_are_held_to_the_strategys_fields(endpoint, strategy, fields):
+    held = teacher(endpoint, structured=True)
+
+    list(held.answer(requests([question()], per_question=1, strategy=strategy)))
+
+    schema = endpoint.requests[0].body["response_format"]["json_schema"]
+    assert schema["strict"] is True
+    assert schema["schema"]["required"] == fields
+    assert held.identity(strategy) != teacher(endpoint).identity(strategy)
+
+
+def test_the_sdks_environment_changes_nothing(endpoint):
+    code = (
+        "import sys, tests.teacher.test_endpoint as t\n"
+        "from types import SimpleNamespace\n"
+        "e = t.teacher(SimpleNamespace(url=sys.argv[1]))\n"
+        "print([r.finish_reason for r in e.answer(t.asked())])\n"
+    )
+    hostile = {
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+        "OPENAI_API_KEY": "sk-other",
+        "OPENAI_ADMIN_KEY": "sk-admin",
+        "OPENAI_ORG_ID": "org-1",
+        "OPENAI_PROJECT_ID": "proj-1",
+        "OPENAI_CUSTOM_HEADERS": "X-Spy: 1\nAuthorization: Bearer sk-spy",
+        "OPENAI_LOG": "debug",
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, endpoint.url],
+        env={**os.environ, **hostile},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout == "['stop']\n", done.stderr
+    assert done.stderr == ""
+    headers = endpoint.requests[0].headers
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert not {"x-spy", "openai-organization", "openai-project"} & set(headers)
+
+
+def test_an_endpoint_without_keys_gets_none(endpoint):
+    list(teacher(endpoint, key_env=None, environ={"OPENAI_API_KEY": KEY}).answer(asked()))
+
+    assert "authorization" not in endpoint.requests[0].headers
+
+
+@pytest.mark.parametrize("value", [None, "", "  \n", "sk-ü", "sk a", "sk-a\nsk-b", "sk-\x00"])
+def test_a_missing_or_unsendable_key_stops_before_anything_is_sent(endpoint, value):
+    environ = {} if value is None else {"THE_KEY": value}
+
+    with pytest.raises(CredentialsError, match="THE_KEY") as caught:
+        list(teacher(endpoint, environ=environ).answer(asked()))
+
+    assert endpoint.requests == []
+    assert not value or not value.strip() or value not in str(caught.value)
+
+
+def test_space_around_a_key_is_dropped():
+    assert read_key({"K": f" {KEY}\n"}, "K", "api") == KEY
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (fails(401), CredentialsError),
+        (fails(403), CredentialsError),
+        (fails(404, code="model_not_found"), CredentialsError),
+        (fails(429, code="insufficient_quota"), MoneyError),
+        (fails(429, kind="insufficient_quota"), MoneyError),
+        (fails(402), MoneyError),
+        (Answer(307, b"", {"location": "http://127.0.0.1:9/v1"}), ParamsError),
+        (Answer(200, b'{"error": {"code": "insufficient_quota"}}'), MoneyError),
+        (Answer(200, b'{"error": {"code": "invalid_api_key"}}'), CredentialsError),
+    ],
+)
+def test_what_waiting_cannot_cure_stops_everything_after_one_request(endpoint, answer, error):
+    endpoint.will(answer)
+
+    with pytest.raises(error):
+        list(teacher(endpoint).answer(asked(5)))
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fails(429),
+        fails(500),
+        fails(503),
+        fails(408),
+        fails(409),
+        Answer(502, b"<html>bad gateway</html>", {"content-type": "text/html"}),
+        Answer(200, b"<html>please log in</html>", {"content-type": "text/html"}),
+        Answer(200, b"  <!doctype html>"),
+        Answer(200, b'{"error": {"message": "overloaded"}}'),
+        Answer(hang_up=True),
+        Answer(200, b'{"choices": [{"mess'),
+    ],
+    ids=lambda a: f"{a.status} {a.body[:20]!r}",
+)
+def test_what_may_pass_is_tried_again(endpoint, answer):
+    endpoint.will(answer, answer, says("fine"))
+
+    (reply,) = teacher(endpoint).answer(asked())
+
+    assert (reply.content, len(endpoint.requests)) == ("fine", 3)
+
+
+@pytest.mark.parametrize("answer", [fails(500), fails(429), Answer(hang_up=True)])
+def test_attempts_are_bounded_and_the_next_request_is_not_sent(endpoint, answer):
+    endpoint.respond = lambda *_: answer
+
+    with pytest.raises(TeacherDown, match="PMID 1 in 4 attempts"):
+        list(teacher(endpoint).answer(asked(3)))
+    assert len(endpoint.requests) == 4
+
+
+def test_a_server_that_is_not_there_is_down():
+    class Nowhere:
+        url = "http://127.0.0.1:9/v1"
+
+    with pytest.raises(TeacherDown, match="ConnectError"):
+        list(teacher(Nowhere(), attempts=2).answer(asked()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (fails(400), "rejected"),
+        (fails(422), "rejected"),
+        (fails(400, code="content_filter"), "content_filter"),
+        (says("half", finish_reason="length"), "length"),
+        (says(None, finish_reason="content_filter"), "content_filter"),
+        (says(None, refusal="no"), "refusal"),
+    ],
+)
+def test_a_request_that_fails_for_good_costs_one_row_and_one_request(endpoint, answer, reason):
+    endpoint.respond = lambda request, n: answer if n == 0 else echo(request)
+
+    replies = list(teacher(endpoint).answer(asked(3)))
+
+    assert [r.finish_reason for r in replies] == [reason, "stop", "stop"]
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"choices": []}', b"x" * 300_000])
+def test_a_body_that_stays_unreadable_is_invalid_after_two_retries(endpoint, body):
+    endpoint.respond = lambda *_: Answer(200, body)
+
+    (reply,) = teacher(endpoint).answer(asked())
+
+    assert (reply.content, reply.finish_reason, len(endpoint.requests)) == (None, "invalid", 3)
+
+
+def test_twenty_rejections_in_a_row_are_our_mistake(endpoint):
+    endpoint.respond = lambda *_: fails(400)
+
+    seen, error = until_error(teacher(endpoint).answer(asked(30)))
+
+    assert isinstance(error, TooManyFailures)
+    assert len(seen) == len(endpoint.requests) == 20
+
+
+def test_nobody_sends_before_the_servers_retry_after_has_passed(endpoint):
+    def respond(request: Received, before: int) -> Answer:
+        return fails(429, retry_after="0.5") if before == 0 else echo(request)
+
+    endpoint.respond = respond
+    replies = list(teacher(endpoint, concurrency=4).answer(asked(12)))
+
+    at = [r.at for r in endpoint.requests]
+    assert len(replies) == 12
+    # Up to four were in flight when the first answer came; none of the rest may start early.
+    assert sum(0.1 < t - at[0] < 0.5 for t in at) == 0
+    assert sum(t - at[0] >= 0.5 for t in at) >= 1
+
+
+def test_a_wait_longer_than_allowed_stops_at_once(endpoint):
+    endpoint.will(fails(429, retry_after="3600"))
+
+    with pytest.raises(TeacherDown, match="wait 3600 s"):
+        list(teacher(endpoint).answer(asked()))
+
+
+@pytest.mark.parametrize("slow", [{"drip_s": 0.05}, {"delay_s": 3.0}])
+def test_a_slow_answer_ends_at_the_deadline(endpoint, slow):
+    slow_answer = Answer(200, says("x").body, **slow)
+    endpoint.respond = lambda *_: slow_answer
+    started = time.monotonic()
+
+    with pytest.raises(TeacherDown, match=r"within 0\.4 s"):
+        list(teacher(endpoint, timeout_s=0.4, attempts=2).answer(asked()))
+
+    assert time.monotonic() - started < 2.5
+
+
+def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint):
+    def respond(request: Received, before: int) -> Answer:
+        if '"Does treatment 1 ' in request.text:
+            return fails(401)
+        answer = echo(request)
+        answer.delay_s = 0.3
+        return answer
+
+    endpoint.respond = respond
+
+    seen, error = until_error(teacher(endpoint, concurrency=4).answer(asked(20)))
+
+    assert isinstance(error, CredentialsError)
+    assert len(seen) == len(endpoint.requests) - 1 == 3
+
+
+def test_no_more_requests_than_allowed_are_in_flight(endpoint):
+    running, most = itertools.count(), []
+    active = [0]
+
+    def respond(request: Received, before: int) -> Answer:
+        with endpoint.lock:
+            active[0] += 1
+            most.append(active[0])
+        time.sleep(0.02)
+        with endpoint.lock:
+            active[0] -= 1
+        return echo(request)
+
+    endpoint.respond = respond
+    list(teacher(endpoint, concurrency=3).answer(asked(15)))
+
+    assert next(running) == 0
+    assert max(most) == 3
+
+
+def test_concurrency_changes_no_content(endpoint):
+    def jittered(request: Received, before: int) -> Answer:
+        answer = echo(request)
+        answer.delay_s = (before * 7 % 5) / 200
+        return answer
+
+    endpoint.respond = jittered
+    one = {r.key: r.content for r in teacher(endpoint).answer(asked(12))}
+    eight = {r.key: r.content for r in teacher(endpoint, concurrency=8).answer(asked(12))}
+
+    assert one == eight
+    assert len(set(one.values())) == 12
+
+
+@pytest.mark.parametrize("answer", [
+    Answer(401, json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()),
+    Answer(500, json.dumps({"error": {"message": f"no {KEY}"}}).encode()),
+    Answer(200, json.dumps({"error": {"message": f"no {KEY}"}}).encode()),
+])  # fmt: skip
+def test_the_key_is_never_in_an_error(endpoint, answer):
+    endpoint.respond = lambda *_: answer
+
+    with pytest.raises(MedslmError) as caught:
+        list(teacher(endpoint, attempts=2).answer(asked()))
+
+    assert KEY not in str(caught.value)
+    assert "[key]" in str(caught.value)
+
+
+def test_the_key_is_never_in_a_reply(endpoint):
+    endpoint.respond = lambda request, _: says(f"You sent {request.headers['authorization']}")
+
+    (reply,) = teacher(endpoint).answer(asked())
+
+    assert reply.content == "You sent Bearer [key]"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:pass@host/v1", "https://host/v1?api_key=secret", "http://host/v1#secret"]
+)
+def test_an_address_that_may_hold_a_secret_is_refused_without_showing_it(url):
+    with pytest.raises(ParamsError, match=r"teachers\.api\.base_url") as caught:
+        checked_url(url, "api")
+
+    assert "pass" not in str(caught.value).replace("password", "")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_trailing_slash_is_the_same_address():
+    assert checked_url("http://host/v1/", "api") == checked_url("http://host/v1", "api")
+    assert checked_url("http://host/v2", "api") != checked_url("http://host/v1", "api")
