@@ -1,0 +1,130 @@
+"""Keep or drop: every generated pair lands on one side, a dropped one with all its reasons."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from medslm.data.records import Ballot, Dropped, Pair, Question
+from medslm.errors import DataError
+from medslm.quality.leakage import HeldOut, require_disjoint, require_no_test_source
+from medslm.quality.rules import Case, Drop, Limits, near_identical, reasons
+from medslm.quality.text import fold, words
+
+_ORDER = {reason: number for number, reason in enumerate(Drop)}
+
+
+class Checked(NamedTuple):
+    """Every pair once, both sides in the order the pairs came in."""
+
+    kept: list[Pair]
+    dropped: list[Dropped]
+
+
+def check(
+    pairs: Sequence[Pair],
+    ballots: Sequence[Ballot],
+    *,
+    train: Sequence[Question],
+    dev: Sequence[Question],
+    test: Sequence[Question],
+    limits: Limits,
+) -> Checked:
+    """Apply every rule to every pair; the order of the pairs changes no verdict.
+
+    Checking what was kept keeps it all. Raises LeakageError if a pair comes from a test question
+    or the parts overlap, DataError if ids repeat or the ballots are not those of these pairs.
+    """
+    require_disjoint(train, test)
+    require_no_test_source(pairs, test)
+    require_matching(pairs, ballots)
+    why = _single(pairs, ballots, train=train, held_out=[*dev, *test], limits=limits)
+    for pair_id in _contradicting(pairs, limits.near_identical):
+        why[pair_id].add(Drop.CONTRADICTION)
+    for pair_id in _repeating(pairs, why):
+        why[pair_id].add(Drop.DUPLICATE)
+    kept = [pair for pair in pairs if not why[pair.id]]
+    dropped = [Dropped(pair, _sorted(why[pair.id])) for pair in pairs if why[pair.id]]
+    return Checked(kept, dropped)
+
+
+def require_matching(pairs: Sequence[Pair], ballots: Sequence[Ballot]) -> None:
+    """Raise DataError unless pair ids are unique and each pair has exactly one ballot."""
+    repeated = sorted(i for i, n in Counter(pair.id for pair in pairs).items() if n > 1)
+    if repeated:
+        raise DataError(f"{len(repeated)} pair id(s) repeat, for example {', '.join(repeated[:5])}")
+    times = Counter(ballot.pair_id for ballot in ballots)
+    ids = {pair.id for pair in pairs}
+    odd = sorted(i for i in ids | set(times) if times[i] != 1 or i not in ids)
+    if odd:
+        raise DataError(
+            f"pairs and ballots do not match: {len(odd)} id(s) lack a counterpart or repeat, "
+            f"for example {', '.join(odd[:5])}; vote again on the present pairs"
+        )
+
+
+def _single(
+    pairs: Sequence[Pair],
+    ballots: Sequence[Ballot],
+    *,
+    train: Sequence[Question],
+    held_out: Sequence[Question],
+    limits: Limits,
+) -> dict[str, set[Drop]]:
+    """Return the reasons that need no other pair; without a train source there is just one."""
+    sources = {question.pmid: question for question in train}
+    votes = {ballot.pair_id: ballot for ballot in ballots}
+    index = HeldOut(held_out, overlap=limits.leak_overlap)
+    why: dict[str, set[Drop]] = {}
+    for pair in pairs:
+        source = sources.get(pair.pmid)
+        if source is None:
+            why[pair.id] = {Drop.LEAKS_HELD_OUT}
+            continue
+        support = votes[pair.id].probabilities[pair.answer]
+        why[pair.id] = reasons(Case(pair, source, support, limits))
+        if index.has(pair.question, beside=pair.pmid):
+            why[pair.id].add(Drop.LEAKS_HELD_OUT)
+    return why
+
+
+def _contradicting(pairs: Iterable[Pair], bound: float) -> set[str]:
+    """Return the ids of near-identical questions of one abstract that claim different answers."""
+    found: set[str] = set()
+    for siblings in _by_pmid(pairs).values():
+        asked = {pair.id: words(pair.question) for pair in siblings}
+        for one, other in combinations(siblings, 2):
+            if one.answer == other.answer:
+                continue
+            if near_identical(asked[one.id], asked[other.id], bound):
+                found |= {one.id, other.id}
+    return found
+
+
+def _repeating(pairs: Iterable[Pair], why: Mapping[str, set[Drop]]) -> set[str]:
+    """Return the ids of repeated questions of one abstract but the first.
+
+    First is the smallest id among those with no other reason, so that a bad twin drops no good one.
+    """
+    found: set[str] = set()
+    for siblings in _by_pmid(pairs).values():
+        twins: defaultdict[str, list[Pair]] = defaultdict(list)
+        for pair in siblings:
+            twins[fold(pair.question)].append(pair)
+        for same in twins.values():
+            ranked = sorted(same, key=lambda pair: (bool(why[pair.id]), pair.id))
+            found |= {pair.id for pair in ranked[1:]}
+    return found
+
+
+def _by_pmid(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+    groups: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[pair.pmid].append(pair)
+    return groups
+
+
+def _sorted(why: set[Drop]) -> tuple[str, ...]:
+    return tuple(reason.value for reason in sorted(why, key=_ORDER.__getitem__))

@@ -1,0 +1,48 @@
+"""The section `quality` of params.yaml, one class per stage that reads a part of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medslm.params import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class VerifierParams(Section):
+    """Which model votes and how; params.yaml says what each knob does."""
+
+    model: Annotated[str, Field(min_length=1)]
+    revision: str | None
+    dtype: Literal["auto", "float32", "bfloat16"]
+    max_tokens: Annotated[int, Field(ge=64)]
+    batch_size: Count
+    abstain_below: Share
+    measured_on: Count
+
+
+class RuleParams(Section):
+    """When a pair is dropped; params.yaml says what each knob does."""
+
+    min_words: Count
+    max_words: Count
+    near_identical: Annotated[float, Field(gt=0, le=1)]
+    copied_words: Annotated[int, Field(ge=2)]
+    min_overlap: Share
+    require_long_answer: bool
+    min_support: Share | None
+    leak_overlap: Annotated[float, Field(gt=0, le=1)]
+
+
+class ExpectationParams(Section):
+    """What the kept pairs of an ask have to be as a whole; params.yaml says what each knob does."""
+
+    min_kept: dict[str, Count]
+    max_answer_share: Annotated[float, Field(gt=0, le=1)]
+    balance_severity: Literal["critical", "warning"]
+    min_question_chars: Count
+    max_question_chars: Count
+    min_context_chars: Count

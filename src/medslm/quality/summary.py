@@ -1,0 +1,57 @@
+"""The numbers of one ask that go to git: how many replies became pairs, were kept, and why not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from medslm.data.records import ANSWERS, Ballot, Pair, Unreadable
+from medslm.quality.check import Checked
+from medslm.quality.verdict import Report
+from medslm.quality.vote import Vote, agreement
+
+DIGITS = 6
+
+
+def summarise(
+    pairs: Sequence[Pair],
+    unreadable: Sequence[Unreadable],
+    ballots: Sequence[Ballot],
+    checked: Checked,
+    report: Report,
+) -> dict[str, Any]:
+    """Return counts that add up: replies = parsed + unreadable, parsed = kept + dropped.
+
+    ``acceptance`` is kept per reply, since a reply is what costs; None without replies. A dropped
+    pair counts under each of its reasons.
+    """
+    replies = len(pairs) + len(unreadable)
+    by_id = {ballot.pair_id: ballot for ballot in ballots}
+    return {
+        "ask": report.ask,
+        "replies": replies,
+        "parsed": len(pairs),
+        "unreadable": _counted(reply.reason for reply in unreadable),
+        "kept": len(checked.kept),
+        "dropped": len(checked.dropped),
+        "reasons": _counted(why for row in checked.dropped for why in row.reasons),
+        "acceptance": round(len(checked.kept) / replies, DIGITS) if replies else None,
+        "answers": {"parsed": _answers(pairs), "kept": _answers(checked.kept)},
+        "votes": agreement(Vote(pair.answer, by_id[pair.id].answer) for pair in pairs),
+        "expectations": {
+            "evaluated": report.statistics.evaluated,
+            "successful": report.statistics.successful,
+            "failed_critical": report.statistics.failed_critical,
+            "failed_warning": report.statistics.failed_warning,
+        },
+    }
+
+
+def _counted(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(reasons).items()))
+
+
+def _answers(pairs: Sequence[Pair]) -> dict[str, int]:
+    counts = Counter(pair.answer for pair in pairs)
+    return {answer: counts[answer] for answer in ANSWERS}

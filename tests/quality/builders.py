@@ -1,0 +1,45 @@
+"""What the tests of this room share: ballots and limits that drop nothing by accident."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from medslm.data.records import Ballot, Pair
+from medslm.quality.rules import Limits
+
+LIMITS = Limits(
+    min_words=3,
+    max_words=40,
+    near_identical=0.85,
+    copied_words=12,
+    min_overlap=0.25,
+    require_long_answer=False,
+    min_support=None,
+    leak_overlap=0.2,
+)
+
+WHOLE: dict[str, Any] = {
+    "ask": "local-rewrite",
+    "strategy": "rewrite",
+    "min_kept": 2,
+    "max_answer_share": 0.9,
+    "balance_severity": "critical",
+    "min_question_chars": 10,
+    "max_question_chars": 400,
+    "min_context_chars": 20,
+}
+
+
+def limits(**overrides: Any) -> Limits:
+    return dataclasses.replace(LIMITS, **overrides)
+
+
+def ballot(of: Pair, **overrides: Any) -> Ballot:
+    fields: dict[str, Any] = {
+        "pair_id": of.id,
+        "verifier": "toy",
+        "probabilities": {"yes": 0.5, "no": 0.3, "maybe": 0.2},
+        "answer": "yes",
+    }
+    return Ballot(**{**fields, **overrides})

@@ -1,0 +1,211 @@
+"""The suite holds on good pairs and fails on each thing that is wrong, with the real library."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from medslm.files import dump_json
+from medslm.quality.expectations import evaluate, suite
+from medslm.quality.rows import COLUMNS, rows_of
+from medslm.quality.verdict import MIN_EXPECTATIONS, as_json, report_of
+from tests.factories import pair, question
+from tests.quality.builders import WHOLE, ballot
+
+# Great Expectations imports modules that Python 3.11 deprecates (sre_constants, sre_parse).
+pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
+
+ANSWERS = ["yes", "no", "maybe"]
+TRAIN = [question(str(n), answer=ANSWERS[n % 3]) for n in range(1, 7)]
+PAIRS = [pair(q.pmid, answer=q.answer) for q in TRAIN]
+
+
+@pytest.fixture
+def gxe():
+    import great_expectations.expectations
+
+    return great_expectations.expectations
+
+
+def good_rows(pairs=PAIRS, train=TRAIN, test=(), ballots=None):
+    votes = [ballot(p) for p in pairs] if ballots is None else ballots
+    return rows_of(pairs, votes, train=train, dev=[], test=list(test), leak_overlap=0.2)
+
+
+def failures(rows, **overrides):
+    outcomes = evaluate(rows, suite(**{**WHOLE, **overrides}))
+    return {(o.name, o.column): o for o in outcomes if not o.success}
+
+
+def test_good_pairs_meet_every_expectation():
+    outcomes = evaluate(good_rows(), suite(**WHOLE))
+
+    assert [o for o in outcomes if not o.success] == []
+    assert len(outcomes) >= MIN_EXPECTATIONS
+    assert all(o.error is None for o in outcomes)
+    names = {(o.name, o.column) for o in outcomes}
+    assert {("is_never_null", column) for column in COLUMNS} <= names
+
+
+def test_no_rows_at_all_fail():
+    assert ("enough_rows", None) in failures([])
+
+
+def test_fewer_rows_than_the_floor_fail_and_the_floor_itself_passes():
+    assert failures(good_rows(), min_kept=7)["enough_rows", None].observed == 6
+    assert failures(good_rows(), min_kept=6) == {}
+
+
+def test_all_null_columns_fail_each():
+    empty = {column: None for column, kind in COLUMNS.items() if kind != "bool"}
+
+    found = failures([{**row, **empty} for row in good_rows()])
+
+    assert len(empty) == 20
+    assert {("is_never_null", column) for column in empty} <= set(found)
+
+
+def test_an_empty_suite_fails_and_one_expectation_does_not(gxe):
+    one = gxe.ExpectColumnValuesToBeUnique(column="id", meta={"name": "is_unique"})
+
+    assert [o.success for o in evaluate(good_rows(), [])] == [False]
+    assert [o.success for o in evaluate(good_rows(), [one])] == [True]
+
+
+def test_an_expectation_that_raises_fails_critically_and_says_why(gxe):
+    meta = {"name": "is_unique"}
+    absent = gxe.ExpectColumnValuesToBeUnique(column="absent", severity="warning", meta=meta)
+    number = gxe.ExpectColumnMeanToBeBetween(column="question", max_value=1, meta={"name": "mean"})
+
+    unique, mean = sorted(evaluate(good_rows(), [absent, number]), key=lambda o: -len(o.name))
+
+    assert (unique.success, unique.severity) == (False, "critical")
+    assert "absent" in unique.error
+    assert (mean.success, mean.severity) == (False, "critical")
+    assert mean.error
+
+
+BAD_VALUES = [
+    ("question", "The stay of adults is shorter.", "ends_in_question_mark"),
+    ("question", "Is it?", "has_plausible_length"),
+    ("question", "Is " + "very " * 90 + "long?", "has_plausible_length"),
+    ("question", "Is the stay\nof adults shorter?", "has_its_shape"),
+    ("folded_question", " ", "has_its_shape"),
+    ("context", "Too short.", "has_plausible_length"),
+    ("id", "other-ask:1:0", "has_its_shape"),
+    ("reply_key", "abc", "has_its_shape"),
+    ("pmid", " ", "has_its_shape"),
+    ("answer", "Yes", "is_allowed"),
+    ("source_answer", "unclear", "is_allowed"),
+    ("strategy", "new", "is_allowed"),
+    ("in_train", False, "is_allowed"),
+    ("in_test", True, "is_allowed"),
+    ("clear_of_held_out", False, "is_allowed"),
+    ("differs_from_source", False, "is_allowed"),
+    ("keeps_gold_answer", False, "is_allowed"),
+    ("teacher", "another", "is_the_same_throughout"),
+    ("prompt", "rewrite/completion-v2", "is_the_same_throughout"),
+    ("p_yes", math.nan, "is_never_null"),
+    ("p_no", math.inf, "is_a_probability"),
+    ("p_maybe", -0.1, "is_a_probability"),
+    ("p_sum", 0.9, "is_a_probability"),
+]
+
+
+def test_each_bad_value_fails_its_expectation_critically_and_its_row_is_named():
+    train = [question(str(n), answer=ANSWERS[n % 3]) for n in range(1, 31)]
+    rows = good_rows([pair(q.pmid, answer=q.answer) for q in train], train=train)
+    expected: dict[tuple[str, str], set[str]] = {}
+    for row, (column, value, name) in zip(rows, BAD_VALUES, strict=False):
+        row[column] = value
+        expected.setdefault((name, column), set()).add(row["id"])
+
+    found = failures(rows)
+
+    assert len(BAD_VALUES) < len(rows)
+    assert set(found) == set(expected)
+    assert {outcome.severity for outcome in found.values()} == {"critical"}
+    named = {key: set(outcome.ids) for key, outcome in found.items() if outcome.ids}
+    assert named == {key: expected[key] for key in named}
+    assert set(expected) - set(named) == {
+        ("is_the_same_throughout", "teacher"),
+        ("is_the_same_throughout", "prompt"),
+    }
+
+
+def test_a_repeated_id_and_a_repeated_question_of_one_abstract_fail():
+    rows = good_rows()
+    rows[0]["id"] = rows[1]["id"]
+    rows[2]["pmid"], rows[2]["folded_question"] = rows[3]["pmid"], rows[3]["folded_question"]
+
+    assert set(failures(rows)) == {("is_unique", "id"), ("no_question_twice_per_abstract", None)}
+
+
+def test_a_missing_and_an_extra_column_fail():
+    rows = [{**row, "notes": "x"} for row in good_rows()]
+    for row in rows:
+        del row["context"]
+
+    found = failures(rows)
+
+    assert ("has_exactly_its_columns", None) in found
+    assert found["is_never_null", "context"].error
+
+
+def test_an_answer_that_is_missing_or_dominates_fails_as_params_say():
+    pairs = [pair(q.pmid, answer="yes", strategy="new") for q in TRAIN]
+    rows = good_rows(pairs)
+
+    strict = failures(rows, strategy="new", balance_severity="critical")
+    mild = failures(rows, strategy="new", balance_severity="warning")
+
+    assert set(strict) == {("has_every_answer", "answer"), ("no_answer_dominates", "is_yes")}
+    assert strict["no_answer_dominates", "is_yes"].observed == 1.0
+    assert {o.severity for o in strict.values()} == {"critical"}
+    assert {o.severity for o in mild.values()} == {"warning"}
+
+
+def test_the_balance_of_rewrites_only_warns():
+    train = [question(q.pmid, answer="yes") for q in TRAIN]
+    rows = good_rows([pair(q.pmid) for q in train], train=train)
+
+    assert {o.severity for o in failures(rows, balance_severity="critical").values()} == {"warning"}
+
+
+def test_a_pair_without_source_or_votes_or_from_test_or_like_a_test_question_fails():
+    pairs = [*PAIRS, pair("77")]
+    copied = question("99", question=PAIRS[1].question)
+    held_out = [TRAIN[0], dataclasses.replace(copied, question="Is " + copied.question)]
+
+    found = failures(good_rows(pairs, test=held_out, ballots=[ballot(p) for p in PAIRS]))
+
+    stranger = "local-rewrite:77:0"
+    assert found["is_allowed", "in_train"].ids == (stranger,)
+    assert found["is_never_null", "context"].ids == (stranger,)
+    assert found["is_never_null", "p_yes"].ids == (stranger,)
+    assert found["is_allowed", "in_test"].ids == (PAIRS[0].id,)
+    assert PAIRS[1].id in found["is_allowed", "clear_of_held_out"].ids
+
+
+def test_at_most_fifty_ids_are_listed(gxe):
+    train = [question(str(n)) for n in range(1, 61)]
+    rows = good_rows([pair(q.pmid) for q in train], train=train)
+    meta = {"name": "is_allowed"}
+    none = gxe.ExpectColumnValuesToBeInSet(column="in_train", value_set=[False], meta=meta)
+
+    (outcome,) = evaluate(rows, [none])
+
+    assert (outcome.unexpected_count, len(outcome.ids)) == (60, 50)
+
+
+def test_the_report_is_the_same_whatever_the_order_of_rows_and_differs_with_the_data():
+    def text(rows):
+        return dump_json(as_json(report_of("local-rewrite", evaluate(rows, suite(**WHOLE)))))
+
+    rows = good_rows()
+    rows[0]["in_train"] = False
+
+    assert text(rows) == text(rows[::-1])
+    assert text(rows) != text(good_rows())

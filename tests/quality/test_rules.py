@@ -1,0 +1,246 @@
+"""Each rule drops what it is about and lets its neighbour through."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medslm.data.records import Passage
+from medslm.quality import rules
+from medslm.quality.rules import RULES, Case, Drop, near_identical, reasons
+from medslm.quality.text import words
+from tests.factories import pair, question
+from tests.quality.builders import LIMITS, limits
+
+
+def case(text=None, *, knobs=LIMITS, source=None, support=0.5, **overrides):
+    if text is not None:
+        overrides["question"] = text
+    return Case(pair(**overrides), source or question(), support, knobs)
+
+
+def test_the_smallest_valid_pair_breaks_no_rule():
+    assert reasons(case()) == set()
+    assert reasons(case(strategy="new")) == set()
+
+
+def test_every_reason_has_its_rule():
+    # the rest needs other pairs or other files: see check
+    assert set(RULES.values()) == set(Drop) - {Drop.DUPLICATE, Drop.LEAKS_HELD_OUT}
+
+
+TABLE = [
+    (
+        rules.not_a_question,
+        [
+            "Treatment 1 shortens the stay of adults.",
+            "Is it? Is it not?",
+            "Is the stay shorter?!",
+            "",
+        ],
+        ["Is the stay of adults shorter?"],
+    ),
+    (
+        rules.not_yes_no,
+        [
+            "What shortens the stay of adults?",
+            "How long is the stay of adults?",
+            "In which adults does treatment shorten stay?",
+            "Treatment and the stay of adults?",
+            "Why, in adults, is the stay shorter?",
+            "The stay of adults: a new problem?",
+            "?",
+        ],
+        [
+            "Does treatment shorten stay?",
+            "Isn't the stay shorter?",
+            "Don\u2019t adults leave sooner?",
+            "In adults with asthma, does treatment shorten stay?",
+            "Among adults does treatment shorten stay?",
+            "Treatment in adults: is the stay shorter?",
+            "Stay of adults--can we shorten it?",
+            "When given early, can treatment shorten stay?",
+            "Treatment of adults. Is it useful?",
+        ],
+    ),
+    (rules.too_short, ["Is it?", "Why?"], ["Is treatment toxic?"]),
+    (rules.too_long, ["Is " + "very " * 39 + "long?"], ["Is " + "very " * 38 + "long?"]),
+    (
+        rules.markup,
+        [
+            "Is <b>stay</b> shorter?",
+            "Is stay <script>alert(1)</script> shorter?",
+            "Is stay <img src=x onerror=y> shorter?",
+            "Is **stay** shorter?",
+            "Is stay shorter, see https://example.org/x?",
+            "Is {{7*7}} shorter?",
+            "Is ${x} shorter?",
+            "Is stay shorter <|endoftext|>?",
+            "Is [stay](x) shorter?",
+        ],
+        ["Is p<0.05 or x>3 met?", "Is stay < 5 days in adults?", "Is IL-6 (serum) shorter?"],
+    ),
+    (
+        rules.secret,
+        [
+            "Is sk-" + "a" * 24 + " the key?",
+            "Is ghp_" + "a1" * 18 + " it?",
+            "Is AKIA" + "A" * 16 + " it?",
+            "Is hf_" + "a" * 30 + " it?",
+        ],
+        ["Is task-based therapy of risk-averse adults shorter?", "Is SK-1 higher in adults?"],
+    ),
+    (
+        rules.refusal,
+        ["I'm sorry, is it?", "As an AI, can I answer?", "Is it that I can't say?"],
+        ["Is a language model as accurate as adults?", "Can adults say sorry?"],
+    ),
+    (
+        rules.mentions_its_prompt,
+        ["Does the abstract say that stay is shorter?", "Is it yes, no or maybe?"],
+        ["Are abstract submissions of adults published?"],
+    ),
+    (
+        rules.addresses_reader,
+        ["Can you shorten the stay of adults?", "Is your stay shorter?"],
+        ["Can youth shorten the stay of adults?"],
+    ),
+    (
+        rules.repeats_itself,
+        ["Does a new device for adults help where a new device for adults helps?"],
+        ["Is stay shorter in adults with asthma than in adults with gout?"],
+    ),
+    (
+        rules.giveaway,
+        [
+            "Is stay shorter, as the study shows?",
+            "Yes, is stay shorter?",
+            "Is the answer is yes?",
+            "Maybe stay is shorter?",
+            "Is stay shorter, as demonstrated by these results?",
+            "Given that the authors found so, is stay shorter?",
+        ],
+        [
+            "Is there no change of stay, as shown by ultrasound?",
+            "Are web-based systems the answer for adults?",
+            "Did the study reach adults?",
+        ],
+    ),
+    (
+        rules.off_topic,
+        ["Do magnetic fields bend migrating turtles towards beaches?", "Is it so?"],
+        ["Are adults in hospital for a shorter time?"],
+    ),
+    (
+        rules.copies_its_source,
+        [
+            "Does treatment 1 shorten the hospital stay of adults?",
+            "DOES treatment-1 shorten, the hospital stay of adults",
+        ],
+        ["Does treatment 1 prolong the hospital stay of adults?"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, bad, _ in TABLE for text in bad])
+def test_a_rule_drops_what_it_is_about(rule, text):
+    assert rule(case(text))
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"), [(rule, text) for rule, _, good in TABLE for text in good]
+)
+def test_a_rule_keeps_what_only_looks_alike(rule, text):
+    assert not rule(case(text))
+
+
+@pytest.mark.parametrize("rule", [rules.markup, rules.secret, rules.refusal])
+def test_long_answers_are_read_as_well(rule):
+    bad = "<b>I'm sorry</b>, sk-" + "a" * 24
+
+    assert rule(case(long_answer=bad))
+    assert not rule(case(long_answer="I was sorry."))
+
+
+def test_a_long_run_of_the_abstract_is_a_copy():
+    run = "one two three four five six seven eight nine ten eleven twelve"
+    source = question(sections=(Passage("RESULTS", f"We saw {run} here."),))
+
+    assert rules.copies_context(case(f"Is it that {run}?", source=source))
+    assert not rules.copies_context(case(f"Is it that {run[4:]}?", source=source))
+
+
+def test_a_rewrite_may_not_bring_new_numbers():
+    source = question(sections=(Passage("R", "Of 1,200 adults twelve left after 4.10 days."),))
+
+    assert rules.changed_numbers(case("Did 13 adults leave?", source=source))
+    for kept in ("Did 12 of 1200 leave?", "Did adults leave after 4.1 days?", "Did 1,200 stay?"):
+        assert not rules.changed_numbers(case(kept, source=source))
+    assert not rules.changed_numbers(case("Did 13 adults leave?", source=source, strategy="new"))
+
+
+def test_the_sources_question_with_another_answer_contradicts_it():
+    same = question().question
+
+    assert {Drop.CONTRADICTION, Drop.COPIES_ITS_SOURCE} <= reasons(case(same, answer="no"))
+    assert Drop.CONTRADICTION not in reasons(case(same, answer="yes"))
+
+
+def test_a_reason_is_only_demanded_where_params_say_so():
+    assert rules.empty_long_answer(case(long_answer="", knobs=limits(require_long_answer=True)))
+    assert not rules.empty_long_answer(case(long_answer=""))
+
+
+def test_votes_count_only_where_params_set_a_bound():
+    assert rules.unsupported_by_votes(case(support=0.09, knobs=limits(min_support=0.1)))
+    assert not rules.unsupported_by_votes(case(support=0.1, knobs=limits(min_support=0.1)))
+    assert rules.unsupported_by_votes(case(support=None, knobs=limits(min_support=0.0)))
+    assert not rules.unsupported_by_votes(case(support=0.0))
+    assert not rules.unsupported_by_votes(case(support=0.0, knobs=limits(min_support=0.0)))
+
+
+def test_all_reasons_are_found_and_not_just_the_first():
+    assert reasons(case("I'm sorry")) >= {
+        Drop.REFUSAL,
+        Drop.NOT_A_QUESTION,
+        Drop.NOT_YES_NO,
+        Drop.TOO_SHORT,
+    }
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_rules_judge_any_text(asked, long_answer):
+    assert reasons(case(asked, long_answer=long_answer)) <= set(Drop)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a" * 19_999 + "!",
+        "<a" * 9_000,
+        "1," * 9_000,
+        "1" * 19_000,
+        "sk-" * 6_000,
+        "eyJ" + "a" * 18_000,
+        "as the study " * 1_500,
+        ", is" * 4_000 + "?",
+        "\\a" * 9_000,
+    ],
+)
+def test_hostile_text_is_judged_within_a_second(hostile):
+    started = time.monotonic()
+
+    reasons(case(hostile, long_answer=hostile))
+
+    assert time.monotonic() - started < 1
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
+def test_being_nearly_the_same_is_mutual_and_holds_for_oneself(one, other):
+    one, other = words(" ".join(one)), words(" ".join(other))
+
+    assert near_identical(one, one, 0.85)
+    assert near_identical(one, other, 0.5) == near_identical(other, one, 0.5)

@@ -1,0 +1,75 @@
+"""A small project's files for the stages parse, vote, check and gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from click.testing import CliRunner, Result
+
+from medslm.data.records import Pair, Question
+from medslm.files import write_jsonl, write_text
+from tests.factories import pair, question
+from tests.quality.builders import ballot
+
+ANSWERS = ["yes", "no", "maybe"]
+TRAIN = [question(str(n), answer=ANSWERS[n % 3]) for n in range(1, 7)]
+DEV = [question("50", question="Is the dose of aspirin lower after a stroke in elderly men?")]
+TEST = [question("90", question="Do early ward rounds lower the rate of falls in older women?")]
+PAIRS = [pair(q.pmid, answer=q.answer) for q in TRAIN]
+
+PARAMS: dict[str, Any] = {
+    "asks": {"local-rewrite": {"teacher": "local", "strategy": "rewrite"}},
+    "quality": {
+        "verifier": {
+            "model": "tiny",
+            "revision": None,
+            "dtype": "float32",
+            "max_tokens": 128,
+            "batch_size": 4,
+            "abstain_below": 0.0,
+            "measured_on": 4,
+        },
+        "rules": {
+            "min_words": 3,
+            "max_words": 40,
+            "near_identical": 0.85,
+            "copied_words": 12,
+            "min_overlap": 0.25,
+            "require_long_answer": False,
+            "min_support": None,
+            "leak_overlap": 0.2,
+        },
+        "expectations": {
+            "min_kept": {"rewrite": 2, "new": 1},
+            "max_answer_share": 0.95,
+            "balance_severity": "critical",
+            "min_question_chars": 10,
+            "max_question_chars": 400,
+            "min_context_chars": 20,
+        },
+    },
+}
+
+
+def write_params(root: Path, params: dict[str, Any] = PARAMS) -> None:
+    write_text(root / "params.yaml", yaml.safe_dump(params))
+
+
+def write_project(root: Path, pairs: list[Pair], train: list[Question] | None = None) -> None:
+    write_params(root)
+    write_jsonl(root / "train.jsonl", TRAIN if train is None else train)
+    write_jsonl(root / "dev.jsonl", DEV)
+    write_jsonl(root / "test.jsonl", TEST)
+    write_jsonl(root / "pairs" / "pairs.jsonl", pairs)
+    write_jsonl(root / "pairs" / "unreadable.jsonl", [])
+    write_jsonl(root / "votes.jsonl", [ballot(p) for p in pairs])
+
+
+def run(stage: Any, *flags: str | Path) -> Result:
+    """Run a stage as DVC would, except that it shares this process."""
+    result = CliRunner().invoke(stage, [str(flag) for flag in flags])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
