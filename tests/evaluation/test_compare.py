@@ -1,0 +1,154 @@
+"""The choice is made on dev alone; the table warns where its numbers do not tell models apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medslm.errors import DataError, ParamsError
+from medslm.evaluation.compare import choose, compare, smallest_real_difference
+from tests.evaluation.worlds import sheet
+
+STRONG, WEAK = sheet("strong", dev=1.0, test=0.5), sheet("weak", dev=0.2, test=0.5)
+BASE = sheet("majority", dev=0.1, test=0.5)
+
+
+def named(original, name, *, dev=None, test=None):
+    return dataclasses.replace(
+        original,
+        variant=name,
+        dev=dataclasses.replace(original.dev, **(dev or {})),
+        test=dataclasses.replace(original.test, **(test or {})),
+    )
+
+
+def compared(*sheets, metric="dev.macro_f1", baselines=()):
+    names = [s.variant for s in sheets]
+    return compare(
+        {s.variant: s for s in [*sheets, *baselines]},
+        variants=names,
+        baselines=[s.variant for s in baselines],
+        metric=metric,
+    )
+
+
+@pytest.mark.parametrize("metric", ["dev.macro_f1", "dev.accuracy", "dev.nll"])
+def test_the_variant_best_on_dev_is_chosen(metric):
+    assert compared(WEAK, STRONG, metric=metric).chosen == "strong"
+    assert compared(STRONG, WEAK, metric=metric).chosen == "strong"
+
+
+share = st.floats(0, 1)
+
+
+@given(share, share, share, share)
+def test_test_scores_never_change_the_choice(one, two, three, four):
+    variants = [
+        named(WEAK, "weak", test={"accuracy": one, "macro_f1": two, "nll": 9 * three}),
+        named(STRONG, "strong", test={"accuracy": three, "macro_f1": four, "nll": 9 * one}),
+    ]
+
+    assert compared(*variants).chosen == "strong"
+
+
+def test_dev_scores_do_change_the_choice():
+    swapped = named(STRONG, "strong", dev={"macro_f1": 0.0})
+
+    assert compared(WEAK, STRONG).chosen == "strong"
+    assert compared(WEAK, swapped).chosen == "weak"
+
+
+def test_of_equal_variants_the_earlier_in_params_is_chosen():
+    one, two = named(STRONG, "one"), named(STRONG, "two")
+
+    assert compared(one, two).chosen == "one"
+    assert compared(two, one).chosen == "two"
+
+
+def test_a_baseline_is_never_chosen():
+    unbeaten = named(STRONG, "majority")
+
+    comparison = compared(WEAK, baselines=[unbeaten])
+
+    assert comparison.chosen == "weak"
+    told = "weak is no better on dev.macro_f1 than the baseline majority."
+    assert told in comparison.warnings
+
+
+def test_beating_the_baselines_raises_no_warning_about_them():
+    comparison = compared(STRONG, baselines=[BASE])
+
+    assert not any("no better" in warning for warning in comparison.warnings)
+
+
+def test_baselines_stand_above_variants_in_the_order_of_params():
+    rows = compared(WEAK, STRONG, baselines=[BASE]).rows
+
+    assert [(r.name, r.kind) for r in rows] == [
+        ("majority", "baseline"),
+        ("weak", "variant"),
+        ("strong", "variant"),
+    ]
+
+
+def test_overlapping_intervals_are_called_noise():
+    warnings = compared(WEAK, STRONG).warnings
+
+    assert "overlaps that of weak" in warnings[0]
+    assert "points on n = 80 may be noise" in warnings[0]
+
+
+def test_intervals_apart_raise_no_warning():
+    best = named(STRONG, "strong", test={"accuracy_low": 0.9, "accuracy_high": 0.95})
+    worst = named(WEAK, "weak", test={"accuracy_low": 0.3, "accuracy_high": 0.4})
+
+    assert compared(worst, best).warnings == ()
+
+
+def test_the_smallest_real_difference_shrinks_with_n():
+    # two proportions of one half on 500 questions: 1.96 * sqrt(2 * 0.25 / 500)
+    assert smallest_real_difference(500, 0.5) == pytest.approx(0.06198, abs=1e-5)
+    assert smallest_real_difference(80, 0.5) > smallest_real_difference(500, 0.5)
+
+
+def test_unanswered_questions_are_told():
+    silent = named(STRONG, "strong", test={"unanswered": 3})
+
+    assert "strong left 3 of 80 test questions unanswered" in compared(silent).warnings[-1]
+
+
+def test_published_lines_stand_only_beside_the_official_test_set():
+    confusion = ((276, 0, 0, 0), (169, 0, 0, 0), (55, 0, 0, 0))
+    official = named(STRONG, "strong", test={"n": 500, "confusion": confusion})
+    other = ((277, 0, 0, 0), (179, 0, 0, 0), (44, 0, 0, 0))  # the last 500 of PQA-L
+    unofficial = named(STRONG, "strong", test={"n": 500, "confusion": other})
+
+    assert [r.kind for r in compared(official).rows] == ["cited", "cited", "variant"]
+    assert [r.kind for r in compared(unofficial).rows] == ["variant"]
+
+
+def test_no_variants_is_a_params_error():
+    with pytest.raises(ParamsError, match="variants: is empty"):
+        compared()
+
+
+def test_a_variant_may_not_be_named_like_a_baseline():
+    with pytest.raises(ParamsError, match="majority is also a baseline"):
+        compare({"majority": BASE}, variants=["majority"], baselines=["majority"], metric="dev.nll")
+
+
+def test_scores_of_different_test_sets_are_not_compared():
+    smaller = sheet("weak", n_test=60)
+
+    with pytest.raises(DataError, match="weak was scored on a test set of"):
+        compared(STRONG, smaller)
+
+
+def test_a_metric_that_a_variant_does_not_have_cannot_choose():
+    without = named(STRONG, "strong", dev={"nll": None})
+
+    with pytest.raises(DataError, match=r"strong: has no dev\.nll"):
+        choose({"strong": without}, variants=["strong"], metric="dev.nll")

@@ -1,0 +1,160 @@
+"""Make-believe inputs of score, compare and report: a split, predictions, histories and counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medslm.data.records import ANSWERS, Answer, Prediction, Question
+from medslm.evaluation.score import gold_answers, score
+from medslm.evaluation.sheet import Sheet, write_record
+from medslm.files import write_json, write_jsonl, write_text
+from tests.factories import prediction, question
+
+SHARES: tuple[Answer, ...] = ("yes",) * 11 + ("no",) * 7 + ("maybe",) * 2  # 55/35/10
+
+
+def studies(first: int, count: int) -> list[Question]:
+    """Return questions whose answers follow SHARES, with consecutive PMIDs."""
+    return [question(pmid=str(first + i), answer=SHARES[i * 7 % len(SHARES)]) for i in range(count)]
+
+
+def draw(*parts: object) -> float:
+    """Return a number in 0..1 that depends on nothing but ``parts``."""
+    digest = hashlib.sha256(":".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def leaning(gold: Answer, strength: float, *identity: object) -> dict[Answer, float]:
+    """Return probabilities with chance in them, the stronger the more on ``gold``."""
+    weights = {a: draw(*identity, a) + (strength if a == gold else 0.0) for a in ANSWERS}
+    total = sum(weights.values())
+    return {a: weight / total for a, weight in weights.items()}
+
+
+def answers_of(
+    questions: Sequence[Question],
+    *,
+    split: str,
+    fold: int = 0,
+    seed: int = 0,
+    strength: float = 0.5,
+) -> list[Prediction]:
+    """Return a student's predictions that are right the more often the greater ``strength``."""
+    rows = []
+    for q in questions:
+        assert q.answer is not None
+        probabilities = leaning(q.answer, strength, q.pmid, fold, seed)
+        answer = max(ANSWERS, key=lambda a: probabilities[a])
+        rows.append(
+            prediction(
+                pmid=q.pmid,
+                split=split,
+                fold=fold,
+                seed=seed,
+                probabilities=probabilities,
+                answer=answer,
+            )
+        )
+    return rows
+
+
+def sheet(
+    variant: str, *, dev: float = 0.5, test: float = 0.5, n_dev: int = 40, n_test: int = 80
+) -> Sheet:
+    """Return the sheet of a student as good on dev and on test as the strengths say."""
+    dev_questions, test_questions = studies(1000, n_dev), studies(5000, n_test)
+    return score(
+        [
+            *answers_of(dev_questions, split="dev", strength=dev),
+            *answers_of(test_questions, split="test", strength=test),
+        ],
+        variant=variant,
+        gold=gold_answers([*dev_questions, *test_questions]),
+        test_pmids=[q.pmid for q in test_questions],
+        dev_pmids={0: [q.pmid for q in dev_questions]},
+    )
+
+
+def history(*, epochs: int = 4, seeds: Sequence[int] = (0,), best: int = 2) -> str:
+    """Return a training history whose dev loss is lowest at epoch ``best``."""
+    lines = ["fold,seed,epoch,step,train_loss,dev_loss,dev_accuracy,dev_macro_f1,learning_rate"]
+    for seed in seeds:
+        for epoch in range(1, epochs + 1):
+            dev = 0.93 + 0.04 * (epoch - best) ** 2 + 0.01 * seed
+            lines.append(
+                f"0,{seed},{epoch},{epoch * 8},{1.15 / epoch**0.4:.4f},{dev:.4f},0.5,0.3,0.001"
+            )
+    return "\n".join(lines) + "\n"
+
+
+PARAMS: dict[str, Any] = {
+    "asks": {
+        "local-rewrite": {"teacher": "local", "strategy": "rewrite", "per_question": 1, "seed": 0},
+        "local-new": {"teacher": "local", "strategy": "new", "per_question": 2, "seed": 0},
+    },
+    "variants": {
+        "none": [],
+        "rewrite": ["local-rewrite"],
+        "combined": ["local-rewrite", "local-new"],
+    },
+    "compare": {"metric": "dev.macro_f1", "baselines": ["majority", "zero-shot"]},
+}
+
+STRENGTHS = {"majority": 0.05, "zero-shot": 0.1, "none": 0.25, "rewrite": 0.3, "combined": 0.4}
+
+
+def write_params(root: Path, **overrides: Any) -> Path:
+    """Write params.yaml with ``overrides`` of whole sections."""
+    path = root / "params.yaml"
+    write_text(path, yaml.safe_dump({**PARAMS, **overrides}, sort_keys=False))
+    return path
+
+
+def write_split(root: Path, *, folds: Mapping[str, Any] | None = None) -> None:
+    """Write a split of 60 train, 20 dev and 80 test questions, fold 0."""
+    train, dev, test = studies(2000, 60), studies(3000, 20), studies(5000, 80)
+    write_jsonl(root / "split/train.jsonl", train)
+    write_jsonl(root / "split/dev.jsonl", dev)
+    write_jsonl(root / "split/test.jsonl", test)
+    fold = {"train": [q.pmid for q in train], "dev": [q.pmid for q in dev]}
+    write_json(root / "split/folds.json", folds or {"0": fold})
+
+
+def write_predictions(root: Path, name: str = "none", *, strength: float = 0.5) -> Path:
+    """Write one student's predictions for the split of `write_split`."""
+    path = root / f"predictions/{name}.jsonl"
+    dev = answers_of(studies(3000, 20), split="dev", strength=strength)
+    test = answers_of(studies(5000, 80), split="test", strength=strength)
+    write_jsonl(path, [*dev, *test])
+    return path
+
+
+def write_scores(root: Path, strengths: Mapping[str, float] = STRENGTHS) -> None:
+    """Write a score sheet per name."""
+    for name, strength in strengths.items():
+        write_record(root / f"score/{name}.json", sheet(name, dev=strength, test=strength))
+
+
+def write_histories(root: Path) -> None:
+    """Write a training history per variant."""
+    for place, name in enumerate(PARAMS["variants"]):
+        write_text(root / f"train/{name}.csv", history(best=2 + place % 2))
+
+
+def write_quality(root: Path, **overrides: Any) -> None:
+    """Write quality counts per ask; ``overrides`` replace keys of each."""
+    for ask in PARAMS["asks"]:
+        counts = {
+            "parsed": 66,
+            "unreadable": {"no_question": 4, "empty": 2},
+            "kept": 41,
+            "dropped": 25,
+            "acceptance": 0.569,
+            "reasons": {"copies_its_source": 17, "not_a_question": 11},
+        }
+        write_json(root / f"quality/{ask}.json", {**counts, **overrides})
