@@ -1,0 +1,266 @@
+"""The model registry: a version per fingerprint, aliases that move as one, packages checked before use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medslm.data.records import ANSWERS
+from medslm.errors import IntegrityError, NotPromotable
+from medslm.files import sha256_of
+from medslm.tracking import adapters
+from medslm.tracking.adapters import Student
+from medslm.tracking.store import FINGERPRINT, Store
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+MANIFEST_SHA256 = "medslm.manifest_sha256"
+VARIANT = "medslm.variant"
+DEV_DIGEST = "medslm.dev_md5"
+# Set while two aliases move; whoever comes next finishes a move that was cut short.
+_MOVE = "medslm.alias_move"
+
+# What a served student imports. medslm itself is not on any index: it has to be installed where the
+# model is served (`mlflow models serve --env-manager local`), and a name nobody owns there must not
+# be asked for.
+_REQUIRED = ("mlflow", "torch", "transformers", "peft", "safetensors", "gguf", "pandas", "pydantic")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model with its tags."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def register(
+    store: Store, name: str, *, model: Path, student: Student, run_id: str, tags: Mapping[str, str]
+) -> Version:
+    """Return the version for the fingerprint in ``tags``, made of the adapters in ``model`` if there is none.
+
+    Its alias is ``challenger``. A version appears only after its package is uploaded whole, and one
+    whose package is no longer whole is not reused.
+    """
+    found = _whole_version(store, name, tags[FINGERPRINT])
+    if found is None:
+        with tempfile.TemporaryDirectory() as folder:
+            digest = _save(Path(folder), model, student)
+            made = _upload(store, name, Path(folder) / "model", run_id, tags)
+        _require_registered_model(store, name)
+        created = store.client.create_model_version(
+            name,
+            # not "models:/ID": MLflow 3.17 looks that up in its global store, not in this client's
+            made.artifact_location,
+            run_id=run_id,
+            tags={**tags, MANIFEST_SHA256: digest},
+            model_id=made.model_id,
+        )
+        found = version(store, name, str(created.version))
+    if alias(store, name, CHALLENGER) != found.version:
+        store.client.set_registered_model_alias(name, CHALLENGER, found.version)
+    return found
+
+
+def version(store: Store, name: str, number: str) -> Version:
+    """Return one version; NotPromotable if the registry does not have it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client.get_model_version(name, number)
+    except MlflowException as exc:
+        if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise NotPromotable(
+            f"the registry has no version {number} of {name}; run `dvc repro --force --single-item track`"
+        ) from exc
+    return _version(found)
+
+
+def alias(store: Store, name: str, wanted: str) -> str | None:
+    """Return the version an alias points at, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = store.client.get_registered_model(name).aliases
+    except MlflowException as exc:
+        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    found = aliases.get(wanted)
+    return None if found is None else str(found)
+
+
+def fetch(store: Store, found: Version, out: Path) -> Path:
+    """Download a version's adapters to ``out`` and return their folder, verified.
+
+    Only medslm's own reader touches them: an ``MLmodel`` file, which may name code to run, is never
+    opened. Raises IntegrityError if the package is incomplete, changed or not made by medslm.
+    """
+    import mlflow.artifacts
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    digest = found.tags.get(MANIFEST_SHA256)
+    where = f"{found.name} version {found.version}"
+    if digest is None:
+        raise IntegrityError(f"{where}: was not registered by medslm; it is not loaded")
+    location = store.client.get_model_version_download_uri(found.name, found.version)
+    try:
+        folder = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"{location}/artifacts/adapters",
+            dst_path=str(out),
+            tracking_uri=store.uri,
+        )
+    except (MlflowException, requests.RequestException, OSError) as exc:
+        store.client.get_experiment(store.experiment_id)  # raises if it is the store that is gone
+        said = " ".join(str(exc).split())[:200]
+        raise IntegrityError(
+            f"{where}: its adapters cannot be fetched: {said}; register it again"
+        ) from exc
+    adapters.verify(Path(folder), digest)
+    return Path(folder)
+
+
+def require_whole(store: Store, found: Version) -> None:
+    """Raise IntegrityError unless a version's package can be fetched and every byte is as registered."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(store, found, Path(folder))
+
+
+def move_aliases(store: Store, name: str, *, champion: str, previous: str | None, why: str) -> None:
+    """Point ``champion`` and ``previous`` at these versions; a kill in between leaves a note to finish by.
+
+    Raises NotPromotable if somebody else moved the champion at the same time.
+    """
+    move = {"champion": champion, "previous": previous, "why": why}
+    store.client.set_registered_model_tag(name, _MOVE, json.dumps(move, sort_keys=True))
+    finish_move(store, name)
+    if (now := alias(store, name, CHAMPION)) != champion:
+        raise NotPromotable(
+            f"{name}: version {now} was made champion at the same time; look at it and try again"
+        )
+
+
+def finish_move(store: Store, name: str) -> str | None:
+    """Finish a move of aliases that was cut short; return why it was made, or None if there was none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        note = store.client.get_registered_model(name).tags.get(_MOVE)
+    except MlflowException as exc:
+        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    if note is None:
+        return None
+    move = json.loads(note)
+    if move["previous"] is not None:
+        store.client.set_registered_model_alias(name, PREVIOUS, move["previous"])
+    store.client.set_registered_model_alias(name, CHAMPION, move["champion"])
+    store.client.delete_registered_model_tag(name, _MOVE)
+    return str(move["why"])
+
+
+def _whole_version(store: Store, name: str, fingerprint: str) -> Version | None:
+    """Return the newest version with this fingerprint whose package is whole, if any."""
+    found = store.client.search_model_versions(
+        f"name = '{name}' and tags.`{FINGERPRINT}` = '{fingerprint}'"
+    )
+    for candidate in sorted(map(_version, found), key=lambda v: -int(v.version)):
+        try:
+            require_whole(store, candidate)
+        except IntegrityError as exc:
+            log.warning("not reused: %s", exc)
+        else:
+            return candidate
+    return None
+
+
+def _save(folder: Path, model: Path, student: Student) -> str:
+    """Write the MLflow model to ``folder/model`` and return its manifest's SHA-256."""
+    import pandas as pd
+
+    pyfunc = _pyfunc()
+    package = folder / "adapters"
+    package.mkdir()
+    digest = adapters.pack(model, package, student)
+    text = {"question": "Does the drug shorten the stay?", "context": "It was 4 days, not 6."}
+    # names as objects: MLflow compares them in a way pandas deprecates for its string type
+    example = pd.DataFrame([text.values()], columns=pd.Index([*text], dtype=object))
+    pyfunc.save_model(
+        folder / "model",
+        python_model=str(Path(__file__).with_name("served_model.py")),
+        artifacts={"adapters": str(package)},
+        model_config={
+            "base_model": student.base_model,
+            "base_sha256": student.base_sha256,
+            "prompt": student.prompt,
+            "labels": list(student.labels),
+            "max_tokens": student.max_tokens,
+            "manifest_sha256": digest,
+        },
+        signature=_signature(),
+        input_example=example,
+        pip_requirements=requirements(),
+    )
+    packed = folder / "model" / "artifacts" / "adapters" / adapters.MANIFEST
+    if sha256_of(packed) != digest:
+        raise IntegrityError(f"{packed}: changed while it was packed; run again")
+    return digest
+
+
+def requirements() -> list[str]:
+    """Return the pinned packages a served student needs, as installed here, without local suffixes."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIRED]
+
+
+def _pyfunc() -> Any:
+    """Import MLflow's pyfunc, which on import warns about its own type hints."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
+        import mlflow.pyfunc
+    return mlflow.pyfunc
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "question"), ColSpec("string", "context")]),
+        outputs=Schema([*(ColSpec("double", a) for a in ANSWERS), ColSpec("string", "answer")]),
+    )
+
+
+def _upload(store: Store, name: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> Any:
+    """Return the logged model that holds the files in ``folder``; READY only once all are there."""
+    made = store.client.create_logged_model(
+        store.experiment_id, name=name, source_run_id=run_id, tags=dict(tags)
+    )
+    store.client.log_model_artifacts(made.model_id, str(folder))
+    return store.client.finalize_logged_model(made.model_id, "READY")
+
+
+def _require_registered_model(store: Store, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(name)
+    except MlflowException as exc:
+        if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, str(found.version), str(found.run_id or ""), dict(found.tags))

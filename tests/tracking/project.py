@@ -1,0 +1,224 @@
+"""A whole project on disk as the stages leave it, small enough to make in every test."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medslm.files import read_json, write_json, write_text
+from medslm.params import load_section, load_value
+from medslm.student.settings import StudentParams
+from medslm.tracking.challenger import student_of, version_tags
+from medslm.tracking.ledger import Files, Tracked, records, track
+from medslm.tracking.lockfile import md5_of, read_lock
+from medslm.tracking.record import SECTIONS, Record
+from medslm.tracking.registry import Version, register
+from medslm.tracking.store import Store, opened
+
+EXPERIMENT, MODEL = "medslm", "medslm-pubmedqa"
+BASELINES = ("majority",)
+# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; nothing here can change that
+MLFLOW_WARNING = "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"
+CURVE_HEADER = "fold,seed,epoch,step,train_loss,dev_loss,dev_accuracy,dev_macro_f1,learning_rate"
+
+PARAMS: dict[str, Any] = {
+    "data": {"source": "sample", "url": None},
+    "split": {"protocol": "official", "folds": [0]},
+    "teachers": {"local": {"backend": "local", "temperature": 0.7}},
+    "asks": {"local-new": {"teacher": "local", "strategy": "new", "per_question": 2}},
+    "quality": {"min_kept": 5},
+    "variants": {"none": [], "new": ["local-new"]},
+    "student": {
+        "model": "base-model",
+        "revision": None,
+        "dtype": "float32",
+        "max_tokens": 64,
+        "batch_size": 4,
+    },
+    "tune": {"method": "lora", "lr": 0.001},
+    "compare": {"metric": "dev.macro_f1", "baselines": list(BASELINES)},
+    "track": {"experiment": EXPERIMENT, "registered_model": MODEL},
+}
+
+
+class Project:
+    """The files of a finished pipeline under ``root``; ``relock`` makes dvc.lock agree with them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
+
+    def fill(self) -> Project:
+        """Write every file a track needs."""
+        self.write_params()
+        for part in ("train", "dev", "test"):
+            write_text(self.root / f"data/split/{part}.jsonl", f"{part}\n")
+        for name, dev_f1 in (("none", 0.5), ("new", 0.6)):
+            self.write_variant(name, dev_f1)
+        for name in BASELINES:
+            self.write_score(name, 0.3)
+            write_text(self.root / f"data/predictions/{name}.jsonl", "{}\n")
+        write_json(self.root / "metrics/compare.json", {"chosen": "new"})
+        write_json(self.root / "metrics/gate.json", {"passed": True})
+        return self.relock()
+
+    def write_params(self, **changes: Any) -> None:
+        body = {**PARAMS, **changes}
+        write_text(self.root / "params.yaml", yaml.safe_dump(body, sort_keys=False))
+
+    def write_variant(self, name: str, dev_f1: float) -> None:
+        write_text(self.root / f"data/mix/{name}.jsonl", f"{name}\n")
+        write_text(self.root / f"data/predictions/{name}.jsonl", f"{name} {dev_f1}\n")
+        cell = self.root / f"models/{name}/fold0-seed0"
+        write_json(cell / "adapter_config.json", {"peft_type": "LORA", "r": 2})
+        write_text(cell / "adapter_model.safetensors", f"adapter of {name}")
+        write_json(self.root / f"models/{name}/card.json", {"base_sha256": "b" * 64})
+        rows = ["0,0,1,10,1.1,1.0,0.5,0.4,0.001", "0,0,2,20,0.9,0.95,0.6,,0.0005"]
+        write_text(self.root / f"metrics/train/{name}.csv", "\n".join([CURVE_HEADER, *rows]) + "\n")
+        self.write_score(name, dev_f1)
+
+    def write_score(self, name: str, dev_f1: float, **more: Any) -> None:
+        body = {
+            "variant": name,
+            "dev": {"n": 8, "accuracy": 0.7, "macro_f1": dev_f1, "nll": 1.0 - dev_f1},
+            "test": {"n": 8, "accuracy": 0.65, "macro_f1": 0.4, "nll": None},
+            "cells": [{"fold": 0, "seed": 0}],
+        }
+        write_json(self.root / f"metrics/score/{name}.json", {**body, **more})
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """Return the graph as in dvc.yaml, with every output kept out of DVC's cache."""
+        split = [f"data/split/{p}.jsonl" for p in ("train", "dev", "test")]
+        found = {"split": ([], split)}
+        for v in self.params["variants"]:
+            found[f"mix@{v}"] = (split[:1], [f"data/mix/{v}.jsonl"])
+            trained = [f"models/{v}", f"metrics/train/{v}.csv"]
+            found[f"train@{v}"] = ([f"data/mix/{v}.jsonl", split[1]], trained)
+            found[f"predict@{v}"] = ([f"models/{v}", *split[1:]], [f"data/predictions/{v}.jsonl"])
+        found["baselines"] = (split[1:], [f"data/predictions/{b}.jsonl" for b in BASELINES])
+        names = [*self.params["variants"], *BASELINES]
+        for name in names:
+            found[f"score@{name}"] = (
+                [f"data/predictions/{name}.jsonl", *split[1:]],
+                [f"metrics/score/{name}.json"],
+            )
+        scores = [f"metrics/score/{name}.json" for name in names]
+        found["compare"] = (scores, ["metrics/compare.json"])
+        found["gate"] = ([], ["metrics/gate.json"])
+        return {
+            name: {"cmd": f"make {name}", "deps": deps, "outs": outs}
+            for name, (deps, outs) in found.items()
+        }
+
+    def relock(self) -> Project:
+        """Write the dvc.lock that `dvc repro` would leave."""
+        stages = {
+            name: {
+                "cmd": stage["cmd"],
+                "deps": [
+                    {"path": p, "hash": "md5", "md5": md5_of(self.root / p)} for p in stage["deps"]
+                ],
+                "params": {"params.yaml": {"tune": self.params["tune"]}},
+                "outs": [
+                    {"path": p, "hash": "md5", "md5": md5_of(self.root / p)} for p in stage["outs"]
+                ],
+            }
+            for name, stage in self.stages().items()
+        }
+        body = {"schema": "2.0", "stages": stages}
+        write_text(self.root / "dvc.lock", yaml.safe_dump(body, sort_keys=False))
+        return self
+
+    def files(self) -> Files:
+        return Files(
+            root=self.root,
+            lock=Path("dvc.lock"),
+            params=Path("params.yaml"),
+            scores=Path("metrics/score"),
+            curves=Path("metrics/train"),
+        )
+
+    def records(self) -> list[Record]:
+        path = self.root / "params.yaml"
+        return records(
+            self.files(), {name: load_value(path, name) for name in SECTIONS}, list(BASELINES)
+        )
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """Open the project's own store, on a copy of a database that is migrated already."""
+        if not (self.root / "mlflow.db").exists():
+            self.lay_empty_database()
+        with opened(self.root, EXPERIMENT) as store:
+            yield store
+
+    def lay_empty_database(self) -> None:
+        self.root.mkdir(exist_ok=True)
+        shutil.copyfile(migrated_database(), self.root / "mlflow.db")
+
+    def track(self, store: Store) -> dict[str, Tracked]:
+        return track(store, self.records())
+
+    def register(self, store: Store, tracked: dict[str, Tracked]) -> Version:
+        """Register the chosen variant as the stage does."""
+        chosen = read_json(self.root / "metrics/compare.json")["chosen"]
+        settings = load_section(self.root / "params.yaml", "student", StudentParams)
+        return register(
+            store,
+            MODEL,
+            model=self.root / "models" / chosen,
+            student=student_of(settings, self.root / "models" / chosen),
+            run_id=tracked[chosen].run_id,
+            tags=version_tags(
+                read_lock(self.root / "dvc.lock"), chosen, tracked[chosen].fingerprint
+            ),
+        )
+
+
+@functools.cache
+def migrated_database() -> Path:
+    """Make an empty MLflow database once per test process: its migrations take seconds."""
+    from mlflow import MlflowClient
+
+    path = Path(tempfile.mkdtemp(prefix="medslm-test-")) / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def private_environment(root: Path) -> dict[str, str]:
+    """Return the environment for a process that works on the project at ``root`` and nothing else."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "GIT_"))}
+    return {
+        **kept,
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(root / ".site-cache"),
+        "GIT_AUTHOR_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@example.org",
+        "GIT_COMMITTER_NAME": "t",
+        "GIT_COMMITTER_EMAIL": "t@example.org",
+    }
+
+
+def grep(root: Path, needle: str) -> list[str]:
+    """Return the files under ``root`` whose bytes hold ``needle``."""
+    return sorted(
+        str(p.relative_to(root))
+        for p in root.rglob("*")
+        if p.is_file() and needle.encode() in p.read_bytes()
+    )
+
+
+def dumped(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
