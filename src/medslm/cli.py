@@ -1,0 +1,130 @@
+"""medslm: the verbs around the pipeline. The pipeline itself is ``dvc repro``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from medslm.errors import ParamsError, stage, work_dir
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="medslm")
+def main() -> None:
+    """Turn a small medical question-answering dataset into a better small model.
+
+    Edit params.yaml, then `medslm run` (or `dvc repro`) rebuilds what changed.
+    """
+
+
+@main.command()
+@click.argument("targets", nargs=-1)
+def run(targets: tuple[str, ...]) -> None:
+    """Run `dvc repro` on TARGETS (default: all) and exit with the failing stage's own code.
+
+    DVC turns every failure into 255; the codes are listed in docs/errors.md.
+    """
+    status = work_dir() / "status.json"
+    status.unlink(missing_ok=True)
+    command = ["dvc", "repro", *targets]
+    code = subprocess.run(command, env=_dvc_environment(), check=False).returncode
+    if code and status.exists():
+        code = int(json.loads(status.read_text(encoding="utf-8"))["exit_code"])
+    sys.exit(code)
+
+
+def _dvc_environment() -> dict[str, str]:
+    """Return an environment in which `dvc` and `python` are those beside this command, and private.
+
+    DVC's default site cache is a folder of pickles that every user of the machine may write to
+    (CVE-2025-69872).
+    """
+    site_cache = Path(".dvc/tmp/site-cache").absolute()
+    site_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    found.setdefault("DVC_SITE_CACHE_DIR", str(site_cache))
+    return found
+
+
+@main.command()
+@click.argument("name", metavar="sample|pubmedqa|paper")
+@click.option(
+    "--params", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
+)
+@click.option(
+    "--questions", type=click.Path(path_type=Path), help="A PubMedQA file on this machine."
+)
+@click.option(
+    "--replies", type=click.Path(path_type=Path), help="Recorded replies to use as the teacher."
+)
+@stage
+def profile(name: str, params: Path, questions: Path | None, replies: Path | None) -> None:
+    """Write a profile's values into params.yaml; all other lines and comments stay."""
+    from medslm.files import write_text
+    from medslm.profile import apply_profile, load_profile, use_questions, use_replies
+
+    try:
+        text = params.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{params}: no such file; run from the project's root") from None
+    text = apply_profile(text, load_profile(name))
+    if questions is not None:
+        text = use_questions(text, questions)
+    if replies is not None:
+        text = use_replies(text, replies)
+    write_text(params, text)
+    click.echo(
+        f"{params} is now the {name} profile; `git diff` shows the change, `medslm run` builds it"
+    )
+
+
+@main.command()
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path), default=Path("metrics/compare.json")
+)
+@stage
+def compare(path: Path) -> None:
+    """Print the comparison table of the last run."""
+    from medslm.evaluation.compare import Comparison
+    from medslm.evaluation.sheet import read_record
+    from medslm.evaluation.table import table_text
+
+    click.echo(table_text(read_record(path, Comparison)))
+    report = Path("reports/report.html")
+    if report.exists():
+        click.echo(f"\nreport:  {report.absolute()}")
+        click.echo("runs:    mlflow ui --backend-store-uri sqlite:///mlflow.db")
+
+
+@main.command()
+@click.option(
+    "--force", "reason", metavar="REASON", help="Promote without a gain; REASON is recorded."
+)
+@stage
+def promote(reason: str | None) -> None:
+    """Make the registered challenger the champion, if everything about it is in order.
+
+    Refused: uncommitted changes, a stale pipeline, a failed gate, no gain over the champion on dev.
+    """
+    from medslm.tracking.promote import promote as run_promote
+
+    click.echo(str(run_promote(Path.cwd(), force_reason=reason)))
+
+
+@main.command()
+@stage
+def rollback() -> None:
+    """Give the champion alias back to the version before."""
+    from medslm.tracking.promote import rollback as run_rollback
+
+    click.echo(str(run_rollback(Path.cwd())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""check: keep or drop every candidate pair, and evaluate the kept ones as a whole."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from medslm.data.records import Ballot, Pair, Question, Unreadable
+from medslm.errors import ParamsError, stage
+from medslm.files import read_jsonl, write_json, write_jsonl, writing_folder
+from medslm.params import load_all, load_section
+from medslm.quality.check import check
+from medslm.quality.expectations import evaluate, suite
+from medslm.quality.rows import rows_of
+from medslm.quality.rules import Limits
+from medslm.quality.settings import ExpectationParams, RuleParams
+from medslm.quality.summary import summarise
+from medslm.quality.verdict import as_json, report_of
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--params", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--ask", required=True, help="Name of the ask in params.yaml.")
+@click.option("--pairs", type=click.Path(path_type=Path), required=True, help="Folder of parse.")
+@click.option("--votes", type=click.Path(path_type=Path), required=True)
+@click.option("--train", type=click.Path(path_type=Path), required=True)
+@click.option("--dev", type=click.Path(path_type=Path), required=True)
+@click.option("--test", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--metrics", type=click.Path(path_type=Path), required=True)
+@stage
+def main(
+    params: Path,
+    ask: str,
+    pairs: Path,
+    votes: Path,
+    train: Path,
+    dev: Path,
+    test: Path,
+    out: Path,
+    metrics: Path,
+) -> None:
+    """Read pairs, votes and all parts, write kept and dropped, the report and the counts."""
+    limits = Limits(**load_section(params, "quality.rules", RuleParams).model_dump())
+    whole = load_section(params, "quality.expectations", ExpectationParams).model_dump()
+    strategy = load_all(params, f"asks.{ask}.strategy", str)
+    floors = whole.pop("min_kept")
+    if strategy not in floors:
+        raise ParamsError(f"{params}: quality.expectations.min_kept.{strategy}: is missing")
+    candidates = read_jsonl(pairs / "pairs.jsonl", Pair)
+    unreadable = read_jsonl(pairs / "unreadable.jsonl", Unreadable)
+    ballots = read_jsonl(votes, Ballot)
+    parts = {
+        name: read_jsonl(path, Question)
+        for name, path in (("train", train), ("dev", dev), ("test", test))
+    }
+
+    checked = check(candidates, ballots, limits=limits, **parts)
+    rows = rows_of(checked.kept, ballots, leak_overlap=limits.leak_overlap, **parts)
+    expected = suite(ask=ask, strategy=strategy, min_kept=floors[strategy], **whole)
+    report = report_of(ask, evaluate(rows, expected))
+    counts = summarise(candidates, unreadable, ballots, checked, report)
+
+    with writing_folder(out) as folder:
+        write_jsonl(folder / "kept.jsonl", checked.kept)
+        write_jsonl(folder / "dropped.jsonl", checked.dropped)
+        write_json(folder / "expectations.json", as_json(report))
+    write_json(metrics, counts)
+    log.info(
+        "%s: kept %d of %d pairs; expectations: %d of %d hold, %d critical failed",
+        *(ask, len(checked.kept), len(candidates), report.statistics.successful),
+        *(report.statistics.evaluated, report.statistics.failed_critical),
+    )
+
+
+if __name__ == "__main__":
+    main()

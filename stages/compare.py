@@ -1,0 +1,50 @@
+"""compare: put all scores into one table and choose a variant on dev."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from medslm.errors import stage
+from medslm.evaluation.compare import CompareParams, Variants, compare
+from medslm.evaluation.sheet import read_sheet, write_record
+from medslm.evaluation.table import markdown
+from medslm.files import write_text
+from medslm.params import load_all, load_section
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option(
+    "--params", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
+)
+@click.option("--scores", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--table", type=click.Path(path_type=Path), required=True)
+@stage
+def main(params: Path, scores: Path, out: Path, table: Path) -> None:
+    """Read the score sheets of all variants and baselines, compare, write verdict and table."""
+    knobs = load_section(params, "compare", CompareParams)
+    variants = list(load_all(params, "variants", Variants))
+
+    comparison = compare(
+        {name: read_sheet(scores, name) for name in [*knobs.baselines, *variants]},
+        variants=variants,
+        baselines=knobs.baselines,
+        metric=knobs.metric,
+    )
+
+    write_record(out, comparison)
+    write_text(table, markdown(comparison))
+    log.info(
+        "%d variants, %d baselines: chosen %s by %s; %d warnings",
+        *(len(variants), len(knobs.baselines), comparison.chosen, knobs.metric),
+        len(comparison.warnings),
+    )
+
+
+if __name__ == "__main__":
+    main()

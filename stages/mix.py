@@ -1,0 +1,44 @@
+"""mix: put together the training set of one variant."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from medslm.data.mix import mix
+from medslm.data.records import Pair, Question
+from medslm.errors import ParamsError, stage
+from medslm.files import read_jsonl, write_jsonl
+from medslm.params import load_all
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--params", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--variant", required=True)
+@click.option("--train", type=click.Path(path_type=Path), required=True)
+@click.option("--checked", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@stage
+def main(params: Path, variant: str, train: Path, checked: Path, out: Path) -> None:
+    """Write the real training questions and the kept pairs of the variant's asks."""
+    asks = load_all(params, f"variants.{variant}", list[str])
+    known = load_all(params, "asks", dict[str, object])
+    if unknown := [ask for ask in asks if ask not in known]:
+        raise ParamsError(
+            f"{params}: variants.{variant}: {unknown[0]!r} is not one of asks: {sorted(known)}"
+        )
+
+    kept = {ask: read_jsonl(checked / ask / "kept.jsonl", Pair) for ask in asks}
+    examples = mix(read_jsonl(train, Question), kept)
+
+    write_jsonl(out, examples)
+    log.info("%s: %s", variant, dict(sorted(Counter(e.source for e in examples).items())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""track: bring MLflow into line with dvc.lock and register the chosen model as challenger."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from medslm.errors import stage
+from medslm.evaluation.compare import CompareParams
+from medslm.files import lock, read_json, write_json
+from medslm.params import load_section, load_value
+from medslm.student.settings import StudentParams
+from medslm.tracking.challenger import student_of, version_tags
+from medslm.tracking.ledger import Files, TrackParams, records, summary, track
+from medslm.tracking.lockfile import read_lock, require_as_locked
+from medslm.tracking.record import SECTIONS
+from medslm.tracking.registry import register
+from medslm.tracking.store import opened
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option(
+    "--params", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
+)
+@click.option(
+    "--lock",
+    "lockfile",
+    type=click.Path(path_type=Path),
+    default=Path("dvc.lock"),
+    show_default=True,
+)
+@click.option("--scores", type=click.Path(path_type=Path), required=True)
+@click.option("--curves", type=click.Path(path_type=Path), required=True)
+@click.option("--compare", "verdict", type=click.Path(path_type=Path), required=True)
+@click.option("--models", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@stage
+def main(
+    params: Path, lockfile: Path, scores: Path, curves: Path, verdict: Path, models: Path, out: Path
+) -> None:
+    """Read results, log what MLflow lacks, register the chosen variant, write which run is whose."""
+    knobs = load_section(params, "track", TrackParams)
+    baselines = load_section(params, "compare", CompareParams).baselines
+    chosen = read_json(verdict)["chosen"]
+    files = Files(root=Path(), lock=lockfile, params=params, scores=scores, curves=curves)
+    found = records(files, {name: load_value(params, name) for name in SECTIONS}, baselines)
+    in_lock = read_lock(lockfile)
+    require_as_locked(in_lock, Path(), [verdict.as_posix(), (models / chosen).as_posix()])
+    student = student_of(load_section(params, "student", StudentParams), models / chosen)
+    # the main workspace also inside `dvc exp run --temp`, so that all experiments share one store
+    home = Path(os.environ.get("DVC_ROOT", "."))
+
+    with lock(home / ".work" / "track.lock", "tracking"), opened(home, knobs.experiment) as store:
+        tracked = track(store, found)
+        version = register(
+            store,
+            knobs.registered_model,
+            model=models / chosen,
+            student=student,
+            run_id=tracked[chosen].run_id,
+            tags=version_tags(in_lock, chosen, tracked[chosen].fingerprint),
+        )
+
+    write_json(out, summary(knobs.experiment, tracked, chosen=chosen, version=version))
+    reused = sum(run.reused for run in tracked.values())
+    log.info(
+        "%d runs logged, %d reused; %s is %s version %s",
+        *(len(tracked) - reused, reused, chosen, version.name, version.version),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The stage check reports and never fails for what it finds, except for a leak or bad input."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from stages.check import main
+
+from medslm.data.records import Dropped, Pair, Unreadable
+from medslm.files import read_json, read_jsonl, write_jsonl
+from medslm.quality.verdict import read_report
+from tests.factories import pair
+from tests.quality.builders import ballot
+from tests.stages.quality_files import PAIRS, PARAMS, TEST, run, write_params, write_project
+
+# Great Expectations imports modules that Python 3.11 deprecates (sre_constants, sre_parse).
+pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path, PAIRS)
+    return tmp_path
+
+
+def check(project, out="out"):
+    parts = [flag for name in ("train", "dev", "test") for flag in (f"--{name}", f"{name}.jsonl")]
+    return run(
+        main,
+        *("--ask", "local-rewrite", "--pairs", "pairs", "--votes", "votes.jsonl", *parts),
+        *("--out", out, "--metrics", f"{out}.json"),
+    )
+
+
+def test_pairs_are_kept_or_dropped_and_counted(project):
+    bad = pair("1", 1, question="Is <b>stay</b> shorter in adults?", answer="no")
+    write_project(project, [*PAIRS, bad])
+    reply = Unreadable("k", "2", "rewrite", 1, "empty", "")
+    write_jsonl(project / "pairs" / "unreadable.jsonl", [reply])
+
+    result = check(project)
+
+    assert result.exit_code == 0, result.stderr
+    assert read_jsonl(project / "out" / "kept.jsonl", Pair) == PAIRS
+    dropped = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+    assert [(row.pair.id, row.reasons) for row in dropped] == [("local-rewrite:1:1", ("markup",))]
+    counts = read_json(project / "out.json")
+    assert (counts["replies"], counts["parsed"], counts["kept"], counts["dropped"]) == (8, 7, 6, 1)
+    assert (counts["unreadable"], counts["reasons"]) == ({"empty": 1}, {"markup": 1})
+    assert counts["expectations"]["failed_critical"] == 0
+    report = read_report(project / "out" / "expectations.json", "local-rewrite")
+    assert report.statistics.evaluated == counts["expectations"]["evaluated"] >= 15
+
+
+def test_keeping_nothing_exits_0_and_the_report_says_it_failed(project):
+    write_project(project, [])
+
+    assert check(project).exit_code == 0
+    assert read_json(project / "out.json")["expectations"]["failed_critical"] >= 1
+    assert (project / "out" / "kept.jsonl").read_bytes() == b""
+
+
+def test_a_pair_of_a_test_question_exits_12_and_writes_nothing(project):
+    write_project(project, [*PAIRS, pair("90")])
+
+    result = check(project)
+
+    assert result.exit_code == 12
+    assert "local-rewrite:90:0" in result.stderr
+    assert not (project / "out").exists()
+    assert not (project / "out.json").exists()
+
+
+def test_a_copy_of_a_test_question_is_dropped(project):
+    write_project(project, [*PAIRS, pair("2", 1, question=TEST[0].question, answer="maybe")])
+
+    check(project)
+
+    (row,) = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+    assert "leaks_held_out" in row.reasons
+
+
+def test_votes_of_other_pairs_exit_10(project):
+    write_jsonl(project / "votes.jsonl", [ballot(p) for p in PAIRS[1:]])
+
+    result = check(project)
+
+    assert result.exit_code == 10
+    assert "vote again" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "said"),
+    [
+        ("rules", "min_wrods", 3, "quality.rules.min_wrods"),
+        ("rules", "min_overlap", 1.5, "quality.rules.min_overlap"),
+        ("expectations", "min_kept", {"new": 1}, "quality.expectations.min_kept.rewrite"),
+        ("expectations", "min_kept", {"rewrite": 0}, "quality.expectations.min_kept.rewrite"),
+    ],
+)
+def test_a_wrong_knob_exits_2_and_is_named(project, where, key, value, said):
+    params = copy.deepcopy(PARAMS)
+    params["quality"][where][key] = value
+    write_params(project, params)
+
+    result = check(project)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_equal_input_gives_equal_bytes_and_other_input_does_not(project):
+    check(project, "one")
+    check(project, "two")
+    write_project(project, PAIRS[:-1])
+    check(project, "other")
+
+    def everything(out):
+        files = sorted((project / out).iterdir())
+        return [f.read_bytes() for f in files] + [(project / f"{out}.json").read_bytes()]
+
+    assert everything("one") == everything("two") != everything("other")

@@ -1,0 +1,98 @@
+"""compare, run as DVC runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medslm.evaluation.sheet import write_record
+from tests.evaluation.worlds import PARAMS, STRENGTHS, sheet, write_params, write_scores
+
+STAGE = Path(__file__).parents[2] / "stages/compare.py"
+
+
+def run(root):
+    command = [sys.executable, STAGE, "--scores", "score"]
+    command += ["--out", "metrics/compare.json", "--table", "reports/compare.md"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def verdict(root):
+    return json.loads((root / "metrics/compare.json").read_text())
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_params(tmp_path)
+    write_scores(tmp_path)
+    return tmp_path
+
+
+def test_the_verdict_and_the_table_are_written(root):
+    done = run(root)
+
+    assert done.returncode == 0, done.stderr
+    assert verdict(root)["chosen"] == "combined"
+    names = [row["name"] for row in verdict(root)["rows"]]
+    assert names == [*PARAMS["compare"]["baselines"], *PARAMS["variants"]]
+    table = (root / "reports/compare.md").read_text()
+    assert all(f"| {name} |" in table for name in names)
+
+
+def test_changing_test_scores_leaves_the_choice_and_changing_dev_scores_does_not(root):
+    run(root)
+    first = verdict(root)["chosen"]
+
+    write_record(root / "score/none.json", sheet("none", dev=STRENGTHS["none"], test=9))
+    run(root)
+    assert verdict(root)["chosen"] == first
+
+    write_record(root / "score/none.json", sheet("none", dev=9, test=STRENGTHS["none"]))
+    run(root)
+    assert verdict(root)["chosen"] == "none" != first
+
+
+def test_scores_that_params_do_not_list_are_left_out(root):
+    write_params(root, variants={"none": [], "rewrite": ["local-rewrite"]})
+
+    assert run(root).returncode == 0
+    assert verdict(root)["chosen"] == "rewrite"
+
+
+def test_two_runs_write_the_same_bytes(root):
+    run(root)
+    first = [(root / p).read_bytes() for p in ("metrics/compare.json", "reports/compare.md")]
+
+    run(root)
+
+    assert [
+        (root / p).read_bytes() for p in ("metrics/compare.json", "reports/compare.md")
+    ] == first
+
+
+@pytest.mark.parametrize(
+    ("sections", "code", "told"),
+    [
+        ({"variants": {"none": [], "ghost": []}}, 10, "score/ghost.json: no such file"),
+        ({"variants": {}}, 2, "variants: is empty"),
+        ({"variants": {"smollm2-1.7b": []}}, 2, "variants.smollm2-1.7b"),
+        ({"variants": {"../x": []}}, 2, "variants.../x"),
+        ({"compare": {"metric": "test.accuracy", "baselines": []}}, 2, "compare.metric"),
+        ({"compare": {"metric": "dev.nll", "baselines": [], "n": 1}}, 2, "compare.n: Extra"),
+        ({"compare": {"metric": "dev.nll"}}, 2, "compare.baselines: Field required"),
+        ({"compare": {"metric": "dev.nll", "baselines": ["none"]}}, 2, "also a baseline"),
+    ],
+)
+def test_bad_params_are_one_line_and_an_exit_code(root, sections, code, told):
+    write_params(root, **sections)
+
+    done = run(root)
+
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (root / "metrics").exists()

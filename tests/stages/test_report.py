@@ -1,0 +1,151 @@
+"""report, run as DVC runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from medslm.files import write_text
+from tests.evaluation.pages import Page
+from tests.evaluation.worlds import (
+    PARAMS,
+    history,
+    write_histories,
+    write_params,
+    write_quality,
+    write_scores,
+)
+
+STAGES = Path(__file__).parents[2] / "stages"
+HOSTILE = "<script>alert(1)</script>"
+
+
+def compare(root):
+    command = [sys.executable, STAGES / "compare.py", "--scores", "score"]
+    command += ["--out", "compare.json", "--table", "compare.md"]
+    subprocess.run(command, cwd=root, capture_output=True, check=True)
+
+
+def run(root, **environment):
+    command = [sys.executable, STAGES / "report.py", "--compare", "compare.json"]
+    command += ["--scores", "score", "--train-metrics", "train", "--quality", "quality"]
+    command += ["--out", "reports/report.html", "--plots", "reports/plots"]
+    return subprocess.run(
+        command,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def written(root):
+    files = sorted(p for p in (root / "reports").rglob("*") if p.is_file())
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in files}
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_params(tmp_path)
+    write_scores(tmp_path)
+    write_histories(tmp_path)
+    write_quality(tmp_path)
+    compare(tmp_path)
+    return tmp_path
+
+
+def test_page_pictures_and_confusion_data_are_written(root):
+    done = run(root)
+
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.removeprefix("reports/") for path in written(root)) == [
+        "plots/confusion-combined.svg",
+        "plots/confusion-majority.svg",
+        "plots/confusion-none.svg",
+        "plots/confusion-rewrite.svg",
+        "plots/confusion-zero-shot.svg",
+        "plots/confusion.csv",
+        "plots/curve-combined.svg",
+        "plots/curve-none.svg",
+        "plots/curve-rewrite.svg",
+        "plots/intervals.svg",
+        "report.html",
+    ]
+
+
+def test_every_picture_is_well_formed_and_loads_nothing(root):
+    run(root)
+
+    pictures = sorted((root / "reports/plots").glob("*.svg"))
+    assert len(pictures) == 9
+    for path in pictures:
+        text = path.read_text()
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert text.count("http") == 1  # the namespace
+
+
+def test_a_script_in_a_counted_reason_stays_text(root):
+    write_quality(root, reasons={HOSTILE: 3}, unreadable={HOSTILE: 1})
+
+    run(root)
+
+    page = Page((root / "reports/report.html").read_text())
+    assert page.live_parts() == []
+    assert page.text.count(HOSTILE) == 2 * len(PARAMS["asks"])
+
+
+def test_two_runs_write_the_same_bytes_and_other_inputs_do_not(root):
+    run(root, PYTHONHASHSEED="1")
+    first = written(root)
+
+    run(root, PYTHONHASHSEED="2", LC_ALL="C", PYTHONUTF8="0", TZ="Asia/Tokyo")
+    assert written(root) == first
+
+    write_text(root / "train/none.csv", history(best=1))
+    run(root)
+    changed = {path for path, body in written(root).items() if body != first[path]}
+    assert {"reports/plots/curve-none.svg", "reports/report.html"} <= changed
+    assert "reports/plots/intervals.svg" not in changed
+
+
+def test_the_pictures_of_a_variant_that_is_gone_go_too(root):
+    run(root)
+    write_params(root, variants={"none": [], "combined": ["local-rewrite", "local-new"]})
+    compare(root)
+
+    assert run(root).returncode == 0
+    assert not (root / "reports/plots/curve-rewrite.svg").exists()
+    assert (root / "reports/plots/curve-none.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "told"),
+    [
+        (lambda r: (r / "train/none.csv").unlink(), 10, "train/none.csv: no such file"),
+        (lambda r: (r / "train/none.csv").write_text("x\n"), 10, "train/none.csv:1: the columns"),
+        (lambda r: (r / "quality/local-new.json").unlink(), 10, "local-new.json: no such file"),
+        (lambda r: (r / "quality/local-new.json").write_text("{}"), 10, "not a Quality: parsed"),
+        (lambda r: (r / "compare.json").write_text("{}"), 10, "not a Comparison: chosen"),
+        (lambda r: write_params(r, variants={"none": []}), 10, "compare again"),
+        (lambda r: write_params(r, asks={"a.b": {}}), 2, "asks.a.b"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_the_last_report_alone(root, damage, code, told):
+    run(root)
+    before = written(root)
+    damage(root)
+
+    done = run(root)
+
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert written(root) == before
+    assert json.loads((root / ".work/status.json").read_text())["exit_code"] == code
