@@ -1,5 +1,6 @@
 # make demo    set up and run the whole pipeline on the embedded sample
 # make test    set up and run lint, types and tests
+# make deep    the same and 2,000 kills (half an hour)
 # make deps    rewrite the code dependencies in dvc.yaml after imports changed
 
 # The first Python 3.11 or 3.12 that can make virtual environments.
@@ -16,7 +17,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: demo test lint types check deps clean
+.PHONY: demo test deep lint types check deps clean
 
 demo: .venv/.installed
 	@$(BIN)/medslm run
@@ -26,6 +27,9 @@ test: .venv/.installed-dev check
 
 check: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+deep: export MEDSLM_KILLS := 2000
+deep: test
 
 lint:
 	$(BIN)/ruff format --check .

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 @click.option("--pairs", type=click.Path(path_type=Path), required=True, help="Folder of parse.")
 @click.option("--votes", type=click.Path(path_type=Path), required=True)
 @click.option("--train", type=click.Path(path_type=Path), required=True)
+@click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--dev", type=click.Path(path_type=Path), required=True)
 @click.option("--test", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
@@ -39,6 +40,7 @@ def main(
     pairs: Path,
     votes: Path,
     train: Path,
+    unlabelled: Path,
     dev: Path,
     test: Path,
     out: Path,
@@ -55,15 +57,17 @@ def main(
     unreadable = read_jsonl(pairs / "unreadable.jsonl", Unreadable)
     ballots = read_jsonl(votes, Ballot)
     parts = {
-        name: read_jsonl(path, Question)
-        for name, path in (("train", train), ("dev", dev), ("test", test))
+        "train": read_jsonl(train, Question),
+        "unlabelled": read_jsonl(unlabelled, Question),
+        "dev": read_jsonl(dev, Question),
+        "test": read_jsonl(test, Question),
     }
 
     checked = check(candidates, ballots, limits=limits, **parts)
     rows = rows_of(checked.kept, ballots, leak_overlap=limits.leak_overlap, **parts)
     expected = suite(ask=ask, strategy=strategy, min_kept=floors[strategy], **whole)
     report = report_of(ask, evaluate(rows, expected))
-    counts = summarise(candidates, unreadable, ballots, checked, report)
+    counts = summarise(candidates, unreadable, ballots, checked, report, parts["train"])
 
     with writing_folder(out) as folder:
         write_jsonl(folder / "kept.jsonl", checked.kept)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from medslm.errors import stage
-from medslm.evaluation.compare import CompareParams, Variants, compare
+from medslm.evaluation.compare import Answers, CompareParams, Variants, compare, lines_above
 from medslm.evaluation.sheet import read_sheet, write_record
 from medslm.evaluation.table import markdown
 from medslm.files import write_text
@@ -26,14 +26,15 @@ log = logging.getLogger(__name__)
 @click.option("--table", type=click.Path(path_type=Path), required=True)
 @stage
 def main(params: Path, scores: Path, out: Path, table: Path) -> None:
-    """Read the score sheets of all variants and baselines, compare, write verdict and table."""
+    """Read the score sheets of variants, baselines and answers, write verdict and table."""
     knobs = load_section(params, "compare", CompareParams)
     variants = list(load_all(params, "variants", Variants))
+    baselines = lines_above(knobs.baselines, load_all(params, "answers", Answers))
 
     comparison = compare(
-        {name: read_sheet(scores, name) for name in [*knobs.baselines, *variants]},
+        {name: read_sheet(scores, name) for name in [*baselines, *variants]},
         variants=variants,
-        baselines=knobs.baselines,
+        baselines=baselines,
         metric=knobs.metric,
     )
 
@@ -41,7 +42,7 @@ def main(params: Path, scores: Path, out: Path, table: Path) -> None:
     write_text(table, markdown(comparison))
     log.info(
         "%d variants, %d baselines: chosen %s by %s; %d warnings",
-        *(len(variants), len(knobs.baselines), comparison.chosen, knobs.metric),
+        *(len(variants), len(baselines), comparison.chosen, knobs.metric),
         len(comparison.warnings),
     )
 

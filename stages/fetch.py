@@ -17,15 +17,19 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.option("--params", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--sample", type=click.Path(path_type=Path), required=True)
+@click.option("--sample-unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @stage
-def main(params: Path, sample: Path, out: Path) -> None:
-    """Copy or download the source named in params.yaml, check its hash and that it is PubMedQA."""
+def main(params: Path, sample: Path, sample_unlabelled: Path, out: Path) -> None:
+    """Copy or download the sources named in params.yaml, check hashes and that they are PubMedQA."""
     source = load_all(params, "data", DataParams)
 
-    count = fetch(source, sample=sample, out=out)
+    fetched = fetch(source, sample=sample, sample_unlabelled=sample_unlabelled, out=out)
 
-    log.info("fetched %d questions (%s)", count, source.source)
+    log.info(
+        "fetched %d questions (%s) and %d without answers",
+        *(fetched.labelled, source.source, fetched.unlabelled),
+    )
 
 
 if __name__ == "__main__":

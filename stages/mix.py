@@ -21,10 +21,13 @@ log = logging.getLogger(__name__)
 @click.option("--params", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--variant", required=True)
 @click.option("--train", type=click.Path(path_type=Path), required=True)
+@click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--checked", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @stage
-def main(params: Path, variant: str, train: Path, checked: Path, out: Path) -> None:
+def main(
+    params: Path, variant: str, train: Path, unlabelled: Path, checked: Path, out: Path
+) -> None:
     """Write the real training questions and the kept pairs of the variant's asks."""
     asks = load_all(params, f"variants.{variant}", list[str])
     known = load_all(params, "asks", dict[str, object])
@@ -34,10 +37,11 @@ def main(params: Path, variant: str, train: Path, checked: Path, out: Path) -> N
         )
 
     kept = {ask: read_jsonl(checked / ask / "kept.jsonl", Pair) for ask in asks}
-    examples = mix(read_jsonl(train, Question), kept)
+    mixed = mix(read_jsonl(train, Question), read_jsonl(unlabelled, Question), kept)
 
-    write_jsonl(out, examples)
-    log.info("%s: %s", variant, dict(sorted(Counter(e.source for e in examples).items())))
+    write_jsonl(out, mixed.examples)
+    counts = dict(sorted(Counter(e.source for e in mixed.examples).items()))
+    log.info("%s: %s; left out: %s", variant, counts, mixed.left_out or "none")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ log = logging.getLogger(__name__)
 @click.option("--ask", required=True, help="Name of the ask in params.yaml.")
 @click.option("--replies", type=click.Path(path_type=Path), required=True)
 @click.option("--train", type=click.Path(path_type=Path), required=True)
+@click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @stage
-def main(ask: str, replies: Path, train: Path, out: Path) -> None:
+def main(ask: str, replies: Path, train: Path, unlabelled: Path, out: Path) -> None:
     """Read replies, write pairs and unreadable replies, both in request order."""
     exchanges = read_jsonl(replies, Exchange)
-    parsed = parse_all(exchanges, read_jsonl(train, Question), ask)
+    sources = [*read_jsonl(train, Question), *read_jsonl(unlabelled, Question)]
+    parsed = parse_all(exchanges, sources, ask)
 
     with writing_folder(out) as folder:
         write_jsonl(folder / "pairs.jsonl", parsed.pairs)

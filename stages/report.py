@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from medslm.errors import stage
-from medslm.evaluation.compare import Asks, CompareParams, Comparison, Variants
+from medslm.evaluation.compare import (
+    Answers,
+    Asks,
+    CompareParams,
+    Comparison,
+    Variants,
+    lines_above,
+)
 from medslm.evaluation.curves import mean_curve, read_history
 from medslm.evaluation.report import Quality, confusion_csv, draw, page, require_known
 from medslm.evaluation.sheet import read_record, read_sheet
@@ -40,7 +47,8 @@ def main(
     """Read verdict, scores, histories and quality counts, draw, write page and pictures."""
     variants = list(load_all(params, "variants", Variants))
     asks = list(load_all(params, "asks", Asks))
-    baselines = load_section(params, "compare", CompareParams).baselines
+    named = load_section(params, "compare", CompareParams).baselines
+    baselines = lines_above(named, load_all(params, "answers", Answers))
     comparison = read_record(compared, Comparison)
     require_known(comparison, variants=variants, baselines=baselines)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from medslm.errors import stage
-from medslm.evaluation.compare import CompareParams
+from medslm.evaluation.compare import Answers, CompareParams, lines_above
 from medslm.files import lock, read_json, write_json
-from medslm.params import load_section, load_value
+from medslm.params import load_all, load_section, load_value
 from medslm.student.settings import StudentParams
 from medslm.tracking.challenger import student_of, version_tags
 from medslm.tracking.ledger import Files, TrackParams, records, summary, track
@@ -45,7 +45,8 @@ def main(
 ) -> None:
     """Read results, log what MLflow lacks, register the chosen variant, write which run is whose."""
     knobs = load_section(params, "track", TrackParams)
-    baselines = load_section(params, "compare", CompareParams).baselines
+    named = load_section(params, "compare", CompareParams).baselines
+    baselines = lines_above(named, load_all(params, "answers", Answers))
     chosen = read_json(verdict)["chosen"]
     files = Files(root=Path(), lock=lockfile, params=params, scores=scores, curves=curves)
     found = records(files, {name: load_value(params, name) for name in SECTIONS}, baselines)

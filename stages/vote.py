@@ -21,14 +21,18 @@ log = logging.getLogger(__name__)
 @click.option("--params", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--pairs", type=click.Path(path_type=Path), required=True, help="Folder of parse.")
 @click.option("--train", type=click.Path(path_type=Path), required=True)
+@click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--metrics", type=click.Path(path_type=Path), required=True)
 @stage
-def main(params: Path, pairs: Path, train: Path, out: Path, metrics: Path) -> None:
+def main(
+    params: Path, pairs: Path, train: Path, unlabelled: Path, out: Path, metrics: Path
+) -> None:
     """Read pairs and sources, write one ballot per pair and how far the verifier can be trusted."""
     knobs = load_section(params, "quality.verifier", VerifierParams)
     candidates = read_jsonl(pairs / "pairs.jsonl", Pair)
-    questions = read_jsonl(train, Question)
+    labelled = read_jsonl(train, Question)
+    sources = [*labelled, *read_jsonl(unlabelled, Question)]
 
     from medslm.models import load_causal_lm
     from medslm.student.scoring import Scorer
@@ -36,10 +40,8 @@ def main(params: Path, pairs: Path, train: Path, out: Path, metrics: Path) -> No
     loaded = load_causal_lm(knobs.model, revision=knobs.revision, dtype=knobs.dtype)
     score = Scorer(loaded, max_tokens=knobs.max_tokens, batch_size=knobs.batch_size).probabilities
     bound = knobs.abstain_below
-    measured = measure(questions, score=score, sample=knobs.measured_on, abstain_below=bound)
-    votes = ballots(
-        candidates, questions, score=score, verifier=loaded.base_id, abstain_below=bound
-    )
+    measured = measure(labelled, score=score, sample=knobs.measured_on, abstain_below=bound)
+    votes = ballots(candidates, sources, score=score, verifier=loaded.base_id, abstain_below=bound)
     claimed = [Vote(p.answer, b.answer) for p, b in zip(candidates, votes, strict=True)]
     found = {"verifier": loaded.base_id, "on_gold": measured, "on_claims": agreement(claimed)}
 

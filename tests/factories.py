@@ -30,6 +30,7 @@ def pair(pmid: str = "1", index: int = 0, **overrides: Any) -> Pair:
         "prompt": "rewrite/completion-v1",
         "reply_key": f"{int(pmid) * 100 + index:064x}",
         "question": f"Is the time that adults spend in hospital reduced by treatment {pmid}?",
+        "context": None,
         "answer": "yes",
         "long_answer": f"Treatment {pmid} shortened the hospital stay of these adults.",
     }
@@ -47,6 +48,7 @@ def exchange(pmid: str = "1", index: int = 0, **overrides: Any) -> Exchange:
         "content": '{"question": "Is hospital stay shorter with the treatment?"}',
         "finish_reason": "stop",
         "served_model": "toy",
+        "structured": False,
         "usage": {"prompt_tokens": 10, "completion_tokens": 12},
     }
     return Exchange(**{**fields, **overrides})

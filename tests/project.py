@@ -105,6 +105,7 @@ class Project:
         body = json.loads((ROOT / "data/sample/pqal.json").read_text(encoding="utf-8"))
         few = dict(list(body.items())[:40])
         (self.root / "data/sample/pqal.json").write_text(json.dumps(few), encoding="utf-8")
+        shutil.copyfile(ROOT / "data/sample/pqau.json", self.root / "data/sample/pqau.json")
         with (self.root / "replies.jsonl").open("w", encoding="utf-8") as stream:
             for pmid, study in few.items():
                 verb, *rest = study["QUESTION"].rstrip("?").split()
@@ -113,6 +114,9 @@ class Project:
                     "long_answer": study["LONG_ANSWER"],
                 }
                 row = {"pmid": pmid, "strategy": "rewrite", "index": 0, "reply": reply}
+                stream.write(json.dumps(row) + "\n")
+                answer = {"answer": study["final_decision"]}
+                row = {"pmid": pmid, "strategy": "answer", "index": 0, "reply": answer}
                 stream.write(json.dumps(row) + "\n")
 
     def _write_params(self, model: Path) -> None:
@@ -126,7 +130,10 @@ class Project:
             }
         }
         ask = {"teacher": "recorded", "strategy": "rewrite", "prompt": "v1", "seed": 0}
-        params["asks"] = {"reworded": {**ask, "per_question": 1}}
+        more = {"questions": "train", "per_question": 1, "answers": None}
+        params["asks"] = {"reworded": {**ask, **more}}
+        entry = {"teacher": "recorded", "shots": 0, "prompt": "v1", "seed": 0}
+        params["answers"] = {"oracle": entry}
         params["variants"] = {"none": [], "combined": ["reworded"]}
         small = {"model": str(model), "dtype": "float32"}
         params["student"].update(small)

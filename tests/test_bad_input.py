@@ -13,6 +13,8 @@ import yaml
 from medslm.files import sha256_of, write_json, write_jsonl
 from tests.code_deps import ROOT
 from tests.factories import question
+from tests.teacher.asked import ASK as ASK_PARAMS
+from tests.teacher.asked import OPENAI
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STUDY = {
@@ -21,29 +23,19 @@ STUDY = {
     "LONG_ANSWER": "It helped most.",
     "final_decision": "yes",
 }
-API = {
-    "backend": "openai",
-    "base_url": None,
-    "key_env": "OPENAI_API_KEY",
-    "model": "m",
-    "temperature": None,
-    "top_p": None,
-    "max_tokens": 80,
-    "structured": True,
-    "concurrency": 2,
-    "timeout_s": 5,
-    "attempts": 2,
-    "backoff_s": 0.01,
-    "max_wait_s": 1,
-    "max_failed_share": 0.2,
-}
-FETCH = ["fetch", "--sample", "none.json", "--out", "data/raw"]
-ASK = ["ask", "--ask", "mine", "--train", "train.jsonl", "--out", "data/replies.jsonl"]
+API = {**OPENAI, "key_env": "OPENAI_API_KEY", "attempts": 2, "max_wait_s": 1}
+FETCH = ["fetch", "--sample", "none.json", "--sample-unlabelled", "none.json", "--out", "data/raw"]
+ASK = [
+    *["ask", "--ask", "mine", "--train", "train.jsonl", "--unlabelled", "empty.jsonl"],
+    *["--out", "data/replies.jsonl", "--metrics", "spend.json"],
+]
 MIX = [
     "mix",
     "--variant",
     "none",
     "--train",
+    "empty.jsonl",
+    "--unlabelled",
     "empty.jsonl",
     "--checked",
     "c",
@@ -62,7 +54,8 @@ def file(body, sha256=None):
         path = folder / "given.json"
         path.write_text(body if isinstance(body, str) else json.dumps(body))
         pinned = sha256 or sha256_of(path)
-        params["data"] = {"source": "file", "path": "given.json", "sha256": pinned}
+        given = {"path": "given.json", "sha256": pinned}
+        params["data"] = {"source": "file", **given, "unlabelled": None}
 
     return change
 
@@ -71,14 +64,7 @@ def teacher(**changes):
     def change(folder, params):
         write_jsonl(folder / "train.jsonl", [question("1")])
         params["teachers"] = {"api": {**API, **changes}}
-        ask = {
-            "teacher": "api",
-            "strategy": "rewrite",
-            "prompt": "v1",
-            "per_question": 1,
-            "seed": 0,
-        }
-        params["asks"] = {"mine": ask}
+        params["asks"] = {"mine": ASK_PARAMS}
 
     return change
 
@@ -104,6 +90,7 @@ def without(study, key):
         (FETCH, file({"1": STUDY}, "0" * 64), 11, "0" * 64),
         (FETCH, section("data", sauce="x"), 2, "data.sauce: Extra inputs are not permitted"),
         (FETCH, section("data", source="web"), 2, "data: "),
+        (FETCH, section("data", unlabelled={"path": "x"}), 2, "data.unlabelled"),
         (FETCH, lambda *_: None, 10, "none.json: no such file"),
         (ASK, teacher(), 20, "OPENAI_API_KEY"),
         (ASK, teacher(base_url=CLOSED, key_env=None), 22, "127.0.0.1:9"),

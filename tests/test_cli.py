@@ -29,7 +29,9 @@ def test_help_comes_in_under_three_tenths_of_a_second():
 def test_every_verb_has_help_and_stands_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    assert set(main.commands) == {"run", "profile", "compare", "promote", "rollback"}
+    assert set(main.commands) == {
+        *["run", "profile", "plan", "compare", "promote", "rollback", "replies"],
+    }
     for name, command in main.commands.items():
         assert command.help
         assert f"medslm {name}" in readme, name
@@ -68,15 +70,15 @@ def test_run_gives_the_stages_own_exit_code_back(tmp_path, monkeypatch):
     subprocess.run([*dvc, "init", "-q"], cwd=tmp_path, check=True)
     stage = ROOT / "stages" / "fetch.py"
     (tmp_path / "dvc.yaml").write_text(
-        f"stages:\n  fetch:\n    cmd: python {stage} --sample none.json --out raw\n"
-        "    params: [data]\n    outs: [raw]\n"
+        f"stages:\n  fetch:\n    cmd: python {stage} --sample none.json"
+        " --sample-unlabelled none.json --out raw\n    params: [data]\n    outs: [raw]\n"
     )
     (tmp_path / "params.yaml").write_text("data: {source: sampel}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT")
 
     wrong = subprocess.run([MEDSLM, "run"], capture_output=True, text=True, check=False)
-    (tmp_path / "params.yaml").write_text("data: {source: sample}\n")
+    (tmp_path / "params.yaml").write_text("data: {source: sample, unlabelled: null}\n")
     absent = subprocess.run([MEDSLM, "run"], capture_output=True, text=True, check=False)
 
     assert wrong.returncode == 2

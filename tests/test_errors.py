@@ -27,6 +27,7 @@ CODES = {
     "Diverged": 43,
     "TrackingDown": 50,
     "NotPromotable": 51,
+    "Interrupted": 130,
 }
 
 

@@ -11,7 +11,7 @@ from tests.code_deps import ROOT, imported
 
 SRC = ROOT / "src" / "medslm"
 ROOMS = ["data", "teacher", "quality", "student", "evaluation", "tracking"]
-SHARED = {"errors", "files", "params", "models"}
+SHARED = {"errors", "files", "params", "models", "signals"}
 HEAVY = {
     "accelerate",
     "datasets",

@@ -15,6 +15,7 @@ import pytest
 from medslm.data.records import Exchange
 from medslm.files import read_jsonl, sha256_of
 from tests.project import MEDSLM, Project
+from tests.teacher.asked import OPENAI
 from tests.teacher.fake_endpoint import Received, echo, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -91,7 +92,7 @@ def _no_process_left(tmp_path):
 
 def slow(request: Received, _: int):
     answer = echo(request)
-    answer.delay_s = 0.4
+    answer.delay_s = 1.0
     return answer
 
 
@@ -101,20 +102,11 @@ def test_a_kill_while_asking_pays_for_nothing_twice(project):
         project.set(
             "teachers.api",
             {
-                "backend": "openai",
+                **OPENAI,
                 "base_url": endpoint.url,
                 "key_env": None,
-                "model": "m",
-                "temperature": 0.7,
-                "top_p": None,
-                "max_tokens": 80,
-                "structured": True,
                 "concurrency": 2,
                 "timeout_s": 20,
-                "attempts": 2,
-                "backoff_s": 0.01,
-                "max_wait_s": 1,
-                "max_failed_share": 0.2,
             },
         )
         project.set("asks.reworded.teacher", "api")

@@ -13,10 +13,10 @@ from medslm.errors import ParamsError
 from medslm.evaluation.compare import CompareParams, Variants
 from medslm.files import sha256_of
 from medslm.params import load_all
-from medslm.profile import NAMES, apply_profile, load_profile, set_value
+from medslm.profile import NAMES, apply_profile, load_profile, set_value, use_replies
 from medslm.quality.settings import ExpectationParams, RuleParams, VerifierParams
 from medslm.student.settings import StudentParams, TuneParams
-from medslm.teacher.settings import AskParams, TeacherParams
+from medslm.teacher.settings import AnswersParams, AskParams, TeacherParams
 from medslm.tracking.ledger import TrackParams
 from tests.code_deps import ROOT
 
@@ -32,6 +32,7 @@ SECTIONS = {
     "quality.expectations": ExpectationParams,
     "student": StudentParams,
     "tune": TuneParams,
+    "answers": dict[str, AnswersParams],
     "variants": Variants,
     "compare": CompareParams,
     "track": TrackParams,
@@ -60,6 +61,8 @@ def test_asks_and_variants_of_a_profile_name_things_that_exist(profile):
     params = yaml.safe_load(apply_profile(PARAMS, load_profile(profile)))
 
     assert {ask["teacher"] for ask in params["asks"].values()} <= set(params["teachers"])
+    assert {a["teacher"] for a in params["answers"].values()} <= set(params["teachers"])
+    assert params["answers"]
     assert {ask for asks in params["variants"].values() for ask in asks} <= set(params["asks"])
     assert list(params["variants"]) == ["none", "rewrite", "new", "combined"]
 
@@ -123,6 +126,7 @@ def test_files_of_ones_own_take_the_place_of_download_and_teacher(tmp_path):
         "source": "file",
         "path": str(questions),
         "sha256": sha256_of(questions),
+        "unlabelled": None,
     }
     assert params["teachers"]["recorded"]["sha256"] == sha256_of(replies)
     assert {name: ask["per_question"] for name, ask in params["asks"].items()} == {
@@ -130,8 +134,27 @@ def test_files_of_ones_own_take_the_place_of_download_and_teacher(tmp_path):
         "recorded-new": 2,
     }
     assert params["variants"]["combined"] == ["recorded-rewrite", "recorded-new"]
+    assert params["answers"] == {}
     for section, kind in SECTIONS.items():
         load_all(path, section, kind)
+
+
+def test_recorded_answers_become_a_line_of_their_own_and_train_nobody(tmp_path):
+    replies = tmp_path / "replies.jsonl"
+    rows = [("1", "rewrite"), ("2", "answer")]
+    replies.write_text(
+        "".join(
+            json.dumps({"pmid": p, "strategy": s, "index": 0, "reply": "no"}) + "\n"
+            for p, s in rows
+        )
+    )
+
+    params = yaml.safe_load(use_replies(PARAMS, replies))
+
+    entry = {"teacher": "recorded", "shots": 0, "prompt": "v1", "seed": 0}
+    assert params["answers"] == {"recorded-answer": entry}
+    assert list(params["asks"]) == ["recorded-rewrite"]
+    assert list(params["variants"]) == ["none", "rewrite", "combined"]
 
 
 def test_missing_files_are_named(tmp_path):

@@ -23,6 +23,8 @@ ALL = {
     *(f"{s}@{v}" for s in ("mix", "train", "predict", "score") for v in ("none", "combined")),
     "baselines",
     "score_baselines",
+    "answer@oracle",
+    "score_answers@oracle",
     "compare",
     "report",
     "track",
@@ -86,6 +88,30 @@ def test_a_knob_reruns_exactly_what_depends_on_it(built):
 
     project.set("track.experiment", "elsewhere")
     assert set(project.repro()) == {"track"}
+
+
+def test_a_teachers_answers_are_a_line_of_their_own_and_train_nothing(built):
+    """The recorded teacher knows every answer, so a mixed-up question would show."""
+    project, _ = built
+    sheet = json.loads((project.root / "metrics/score/oracle.json").read_text())
+    assert (sheet["dev"]["accuracy"], sheet["test"]["accuracy"]) == (1.0, 1.0)
+    assert (sheet["dev"]["nll"], sheet["test"]["nll"]) == (None, None)
+    assert json.loads((project.root / "metrics/spend/oracle.json").read_text())["usd"] == 0
+
+    project.set("answers.second", {**project.params()["answers"]["oracle"], "seed": 1})
+    ran = project.repro()
+    assert set(ran) == {"answer@second", "score_answers@second"} | AFTER_SCORES
+    rows = json.loads((project.root / "metrics/compare.json").read_text())["rows"]
+    assert [row["name"] for row in rows if row["kind"] == "baseline"] == [
+        "majority",
+        "zero-shot",
+        "oracle",
+        "second",
+    ]
+
+    project.set("answers", {})
+    assert set(project.repro()) == AFTER_SCORES
+    assert "oracle" not in (project.root / "reports/compare.md").read_text()
 
 
 def test_two_commits_can_be_compared(built):

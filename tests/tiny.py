@@ -18,7 +18,7 @@ def make_tiny_llama(folder: Path, *, layers: int = 4, seed: int = 0) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -42,7 +42,20 @@ def make_tiny_llama(folder: Path, *, layers: int = 4, seed: int = 0) -> Path:
     return folder
 
 
-def _tokenizer():  # type: ignore[no-untyped-def]  # transformers is untyped
+def give_chat_template(folder: Path) -> Path:
+    """Teach the tokenizer in ``folder`` the simplest of chats: "role: content" on lines of their own."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = (
+        "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_tokenizer():  # type: ignore[no-untyped-def]  # transformers is untyped
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

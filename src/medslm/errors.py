@@ -15,7 +15,8 @@ MedslmError (70, a bug unless a subclass says otherwise)
 ├── CheckpointError   42   no usable checkpoint, or it belongs to other inputs
 ├── Diverged          43   a loss or a weight is not finite
 ├── TrackingDown      50   the tracking server or registry cannot be reached
-└── NotPromotable     51   the model may not become champion
+├── NotPromotable     51   the model may not become champion
+└── Interrupted 130, 143   a signal asked to stop; run again to go on
 
 Under ``dvc repro`` every failure becomes DVC's own exit code 255, so a failing stage also leaves
 ``status.json`` in the work folder; ``medslm run`` reads it and exits with the stage's code.
@@ -136,6 +137,18 @@ class NotPromotable(MedslmError):
 
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+class Interrupted(MedslmError):
+    """A signal asked to stop; what was in flight is stored. The exit code is 128 + its number."""
+
+    exit_code = INTERRUPTED
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
 _DISK_TROUBLE = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EFBIG}
 
 

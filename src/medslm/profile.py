@@ -14,7 +14,7 @@ NAMES = ("sample", "pubmedqa", "paper")
 
 # Sections whose entries the user names: a profile brings them whole, comments and all.
 # In every other section a profile sets single values in place.
-_WHOLE = ("data", "teachers", "asks", "variants")
+_WHOLE = ("data", "teachers", "asks", "answers", "variants")
 _SECTION = re.compile(r"^([A-Za-z_]\w*):", re.MULTILINE)
 _VALUE = re.compile(r"^  (\w+):[ ]+(.+)$", re.MULTILINE)
 
@@ -29,8 +29,8 @@ def load_profile(name: str) -> str:
 def apply_profile(text: str, profile: str) -> str:
     """Return params.yaml's ``text`` with the values of ``profile``.
 
-    Sections the user fills with names of their own (data, teachers, asks, variants) are replaced,
-    single values elsewhere are set in their line; every other line stays as it is. Raises
+    Sections the user fills with names of their own (data, teachers, asks, answers, variants) are
+    replaced, single values elsewhere are set in their line; every other line stays as it is. Raises
     ParamsError for a section or key that ``text`` does not have.
     """
     for section in _SECTION.findall(profile):
@@ -47,7 +47,7 @@ def use_questions(text: str, path: Path) -> str:
     """Return ``text`` with ``data`` reading the file at ``path``, its present hash pinned."""
     if not path.is_file():
         raise DataError(f"{path}: no such file (--questions)")
-    body = {"source": "file", "path": str(path), "sha256": sha256_of(path)}
+    body = {"source": "file", "path": str(path), "sha256": sha256_of(path), "unlabelled": None}
     return replace_section(text, "data", _block("data", body))
 
 
@@ -55,17 +55,24 @@ def use_replies(text: str, path: Path) -> str:
     """Return ``text`` with every ask put to a teacher that reads recorded replies from ``path``.
 
     How many replies an abstract has is the largest index in the file for that strategy plus one; asks
-    of a strategy that the file lacks are left out, and so are they in the variants.
+    of a strategy that the file lacks are left out, and so are they in the variants. Replies of the
+    strategy ``answer`` are a teacher's own answers to held-out questions: they train nobody.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file (--replies)")
     counts = _recorded_counts(path)
+    answers: dict[str, Any] = {}
+    if counts.pop("answer", 0):
+        entry = {"teacher": "recorded", "shots": 0, "prompt": "v1", "seed": 0}
+        answers = {"recorded-answer": entry}
     asks = {
         f"recorded-{strategy}": {
             "teacher": "recorded",
             "strategy": strategy,
             "prompt": "v1",
+            "questions": "train",
             "per_question": count,
+            "answers": None,
             "seed": 0,
         }
         for strategy, count in sorted(counts.items(), reverse=True)
@@ -81,6 +88,7 @@ def use_replies(text: str, path: Path) -> str:
     variants["combined"] = list(asks)
     text = replace_section(text, "teachers", _block("teachers", {"recorded": teacher}))
     text = replace_section(text, "asks", _block("asks", asks))
+    text = replace_section(text, "answers", _block("answers", answers))
     return replace_section(text, "variants", _block("variants", variants))
 
 
@@ -96,6 +104,8 @@ def _recorded_counts(path: Path) -> dict[str, int]:
 
 def _block(section: str, body: dict[str, Any]) -> str:
     """Return a section as YAML: one line per entry, inner mappings and lists on that line."""
+    if not body:
+        return f"{section}: {{}}\n"
     lines = [f"{section}:"]
     lines += [f"  {key}: {_flow(value)}" for key, value in body.items()]
     return "\n".join(lines) + "\n"

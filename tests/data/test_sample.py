@@ -13,6 +13,7 @@ from medslm.data.pubmedqa import read_questions
 FOLDER = Path(__file__).parent.parent.parent / "data" / "sample"
 BODY = json.loads((FOLDER / "pqal.json").read_text(encoding="utf-8"))
 CATALOGUE = json.loads((FOLDER / "catalogue.json").read_text(encoding="utf-8"))
+MORE = json.loads((FOLDER / "pqau.json").read_text(encoding="utf-8"))
 FIELDS = [
     "QUESTION",
     "CONTEXTS",
@@ -46,14 +47,14 @@ def test_designs_and_topics_are_many():
 
 
 def test_contexts_have_90_to_160_words_and_a_label_each():
-    for pmid, study in BODY.items():
+    for pmid, study in {**BODY, **MORE}.items():
         assert 90 <= sum(len(text.split()) for text in study["CONTEXTS"]) <= 160, pmid
         assert len(study["LABELS"]) == len(study["CONTEXTS"]), pmid
 
 
 def test_the_prose_is_varied():
     shingles = defaultdict(set)
-    for pmid, study in BODY.items():
+    for pmid, study in {**BODY, **MORE}.items():
         words = re.findall(r"[a-z]+", " ".join(study["CONTEXTS"]).lower())
         for i in range(len(words) - 7):
             shingles[tuple(words[i : i + 8])].add(pmid)
@@ -65,6 +66,17 @@ def test_the_prose_is_varied():
 
 
 def test_the_answer_stands_in_no_question():
-    for study in BODY.values():
+    for study in [*BODY.values(), *MORE.values()]:
         # "no" is left out: "milder or no pain" gives nothing away
         assert not re.search(r"\b(yes|maybe)\b", study["QUESTION"].lower()), study["QUESTION"]
+
+
+def test_there_are_12_more_studies_without_an_answer():
+    unlabelled = read_questions(FOLDER / "pqau.json")
+
+    assert [q.pmid for q in unlabelled] == [str(90001001 + i) for i in range(12)]
+    assert {q.answer for q in unlabelled} == {None}
+    assert {tuple(study) for study in MORE.values()} == {
+        ("QUESTION", "CONTEXTS", "LABELS", "MESHES", "YEAR", "LONG_ANSWER")
+    }
+    assert all(q.long_answer not in q.context for q in unlabelled)

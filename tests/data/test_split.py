@@ -15,6 +15,7 @@ from medslm.data.split import (
     read_folds,
     select,
     split,
+    unlabelled_part,
     write_folds,
 )
 from medslm.errors import DataError, LeakageError, ParamsError
@@ -110,6 +111,39 @@ def test_only_folds_that_exist_can_be_selected(tmp_path):
         select(split(labelled(["yes"] * 40), protocol="last-500"), [1])
     with pytest.raises(ParamsError, match="names a fold twice"):
         select(result, [0, 0])
+
+
+def free(pmids, **overrides):
+    return [question(pmid, answer=None, **overrides) for pmid in pmids]
+
+
+def test_an_unlabelled_question_that_has_a_label_elsewhere_is_left_out_and_counted():
+    labelled_ones = labelled(["yes"] * 20)
+
+    questions, left_out = unlabelled_part(free(["3", "70", "71"]), labelled_ones, limit=None)
+
+    assert [q.pmid for q in questions] == ["70", "71"]
+    assert left_out == 1
+    assert unlabelled_part([], labelled_ones, limit=3) == ([], 0)
+
+
+@given(st.permutations([str(n) for n in range(30, 60)]), st.integers(1, 40))
+def test_a_limit_keeps_the_same_questions_whatever_the_order_and_a_higher_one_adds(pmids, limit):
+    candidates = free(pmids)
+
+    few, _ = unlabelled_part(candidates, [], limit=limit)
+    more, _ = unlabelled_part(candidates[::-1], [], limit=limit + 1)
+
+    assert len(few) == min(limit, 30)
+    assert {q.pmid for q in few} <= {q.pmid for q in more}
+    assert [q.pmid for q in few] == [p for p in pmids if p in {q.pmid for q in few}]
+
+
+def test_questions_with_a_label_or_repeated_are_no_unlabelled_ones():
+    with pytest.raises(DataError, match="PMID 71: has a final_decision"):
+        unlabelled_part([*free(["70"]), question("71")], [], limit=None)
+    with pytest.raises(DataError, match="PMID 70: stands twice"):
+        unlabelled_part(free(["70", "71", "70"]), [], limit=None)
 
 
 def test_a_file_that_holds_no_folds_is_refused(tmp_path):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medslm.errors import DataError, ParamsError
-from medslm.evaluation.compare import choose, compare, smallest_real_difference
-from tests.evaluation.worlds import sheet
+from medslm.evaluation.compare import choose, compare, lines_above, smallest_real_difference
+from tests.evaluation.worlds import answered_only, sheet
 
 STRONG, WEAK = sheet("strong", dev=1.0, test=0.5), sheet("weak", dev=0.2, test=0.5)
 BASE = sheet("majority", dev=0.1, test=0.5)
@@ -92,6 +92,31 @@ def test_baselines_stand_above_variants_in_the_order_of_params():
         ("weak", "variant"),
         ("strong", "variant"),
     ]
+
+
+def test_answers_stand_below_the_baselines_unless_these_name_them():
+    assert lines_above(["majority"], ["few", "zero"]) == ["majority", "few", "zero"]
+    assert lines_above(["zero", "majority"], ["few", "zero"]) == ["zero", "majority", "few"]
+    assert lines_above(["majority"], {}) == ["majority"]
+
+
+@pytest.mark.parametrize("metric", ["dev.macro_f1", "dev.accuracy", "dev.nll"])
+def test_a_teachers_answers_are_a_line_and_never_chosen_whatever_the_metric(metric):
+    teacher = answered_only(named(STRONG, "few-shot", dev={"accuracy": 1.0, "macro_f1": 1.0}))
+
+    comparison = compared(WEAK, baselines=[teacher], metric=metric)
+
+    line = comparison.rows[0]
+    assert (line.name, line.kind, comparison.chosen) == ("few-shot", "baseline", "weak")
+    assert (line.dev is None) == (metric == "dev.nll")
+    told = any("than the baseline few-shot" in warning for warning in comparison.warnings)
+    assert told == (metric != "dev.nll")  # no number to be worse than
+
+
+def test_a_variant_without_probabilities_cannot_be_chosen_by_likelihood():
+    with pytest.raises(DataError, match=r"strong: has no dev\.nll"):
+        compared(WEAK, answered_only(STRONG), metric="dev.nll")
+    assert compared(WEAK, answered_only(STRONG)).chosen == "strong"
 
 
 def test_overlapping_intervals_are_called_noise():

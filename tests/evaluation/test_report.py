@@ -13,7 +13,7 @@ from medslm.evaluation.compare import compare
 from medslm.evaluation.curves import Point
 from medslm.evaluation.report import Quality, caveats, confusion_csv, draw, page, require_known
 from tests.evaluation.pages import Page
-from tests.evaluation.worlds import sheet
+from tests.evaluation.worlds import answered_only, sheet
 
 SHEETS = {
     name: sheet(name, dev=dev, test=0.4)
@@ -103,6 +103,30 @@ def test_the_page_shows_every_row_and_every_picture():
         assert f"{SHEETS[name].test.macro_f1:.3f}" in found.text
     assert "refusal 9, too_short 3" in found.text
     assert "57 %" in found.text  # 41 kept of 72 replies
+
+
+def test_answers_without_probabilities_show_a_dash_and_no_number():
+    teacher = dataclasses.replace(answered_only(SHEETS["majority"]), variant="few-shot")
+    sheets = {**SHEETS, "few-shot": teacher}
+    compared = compare(
+        sheets,
+        variants=["none", "combined"],
+        baselines=["majority", "few-shot"],
+        metric="dev.nll",
+    )
+
+    pictures = draw(compared, sheets, CURVES)
+    found = Page(page(compared, sheets, pictures, QUALITY))
+
+    assert pictures.intervals.picture.tag == "svg"
+    assert [p.title for p in pictures.confusions][:3] == ["combined", "majority", "few-shot"]
+    assert [p.title for p in pictures.curves] == ["none", "combined"]
+    assert (
+        found.text.count(f"{SHEETS['majority'].dev.nll:.3f}") == 2
+    )  # majority's own, not few-shot's
+    dashes = found.text.split().count("-")
+    assert dashes == 3  # dev.nll in the table, dev NLL and test NLL below
+    assert Page(rendered()).text.split().count("-") == 0
 
 
 def test_without_asks_the_page_says_so():

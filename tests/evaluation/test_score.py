@@ -6,8 +6,12 @@ import dataclasses
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from medslm.data.records import ANSWERS
 from medslm.errors import DataError, Diverged
+from medslm.evaluation.metrics import argmax
 from medslm.evaluation.score import gold_answers, pool, score, submission
 from tests.evaluation.worlds import answers_of, studies
 from tests.factories import prediction, question
@@ -78,12 +82,55 @@ def test_a_student_without_answer_has_no_say_in_the_mean():
     assert pool({"1": [silent, silent]})["1"].answer is None
 
 
-def test_answers_without_probabilities_cannot_be_averaged():
-    rows = [prediction(seed=seed, probabilities={}, answer="yes") for seed in (0, 1)]
+def test_different_answers_without_probabilities_cannot_be_averaged_and_equal_ones_need_not_be():
+    rows = [prediction(fold=f, probabilities={}, answer=a) for f, a in enumerate(["yes", "no"])]
 
-    with pytest.raises(DataError, match="without probabilities cannot be averaged"):
+    with pytest.raises(DataError, match="2 different answers without probabilities cannot be"):
         pool({"1": rows})
-    assert pool({"1": rows[:1]})["1"].answer == "yes"
+    assert pool({"1": rows[:1]})["1"] == ("yes", {})
+    assert pool({"1": [rows[0], dataclasses.replace(rows[0], fold=1)]})["1"] == ("yes", {})
+
+
+distribution = st.tuples(*[st.floats(0.01, 1)] * 3).map(
+    lambda shares: dict(zip(ANSWERS, (s / sum(shares) for s in shares), strict=True))
+)
+
+
+@given(st.lists(distribution, min_size=2, max_size=4))
+def test_what_all_students_say_their_mean_says_too(distributions):
+    """So equal answers can be pooled without their probabilities."""
+    said = [argmax(shares) for shares in distributions]
+    rows = [
+        prediction(seed=seed, probabilities=shares, answer=answer)
+        for seed, (shares, answer) in enumerate(zip(distributions, said, strict=True))
+    ]
+
+    if len(set(said)) == 1:
+        assert pool({"1": rows})["1"].answer == said[0]
+    assert pool({"1": rows})["1"].answer in ANSWERS
+
+
+def test_answers_without_probabilities_have_no_likelihood_and_all_other_scores():
+    bare = [dataclasses.replace(row, probabilities={}) for row in cell(strength=0.9)]
+
+    sheet, full = scored(bare), scored(cell(strength=0.9))
+
+    assert (sheet.dev.nll, sheet.test.nll) == (None, None)
+    assert full.test.nll is not None
+    assert dataclasses.replace(full.test, nll=None) == sheet.test
+
+
+def test_the_same_answers_in_every_fold_are_scored_once():
+    test = [dataclasses.replace(row, probabilities={}) for row in answers_of(TEST, split="test")]
+    rows = [dataclasses.replace(row, fold=fold) for fold in (0, 1) for row in test]
+    for fold in (0, 1):
+        dev = answers_of(DEV[fold], split="dev", fold=fold)
+        rows += [dataclasses.replace(row, probabilities={}) for row in dev]
+
+    sheet = scored(rows, folds=(0, 1))
+
+    assert (sheet.test.n, sheet.dev.n) == (30, 20)
+    assert sheet.test.accuracy == sheet.cells[0].test_accuracy == sheet.cells[1].test_accuracy
 
 
 def test_the_order_of_predictions_changes_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,6 +81,15 @@ def sheet(
     )
 
 
+def answered_only(original: Sheet) -> Sheet:
+    """Return the sheet of a model that gave the same answers without probabilities."""
+    return dataclasses.replace(
+        original,
+        dev=dataclasses.replace(original.dev, nll=None),
+        test=dataclasses.replace(original.test, nll=None),
+    )
+
+
 def history(*, epochs: int = 4, seeds: Sequence[int] = (0,), best: int = 2) -> str:
     """Return a training history whose dev loss is lowest at epoch ``best``."""
     lines = ["fold,seed,epoch,step,train_loss,dev_loss,dev_accuracy,dev_macro_f1,learning_rate"]
@@ -97,6 +107,7 @@ PARAMS: dict[str, Any] = {
         "local-rewrite": {"teacher": "local", "strategy": "rewrite", "per_question": 1, "seed": 0},
         "local-new": {"teacher": "local", "strategy": "new", "per_question": 2, "seed": 0},
     },
+    "answers": {},
     "variants": {
         "none": [],
         "rewrite": ["local-rewrite"],

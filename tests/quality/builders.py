@@ -17,6 +17,7 @@ LIMITS = Limits(
     require_long_answer=False,
     min_support=None,
     leak_overlap=0.2,
+    max_edit_share=0.3,
 )
 
 WHOLE: dict[str, Any] = {

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medslm.data.records import Passage
 from medslm.errors import DataError, LeakageError
 from medslm.quality.check import check
-from medslm.quality.leakage import GRAM, HeldOut
+from medslm.quality.leakage import GRAM, HeldOut, held_out_question
 from medslm.quality.rules import Drop
 from tests.factories import pair, question
 from tests.quality.builders import LIMITS, ballot, limits
@@ -21,9 +22,10 @@ DEV = [question("50", question="Is the dose of aspirin lower after a stroke in e
 TEST = [question("90", question="Do early ward rounds lower the rate of falls among older women?")]
 
 
-def sift(pairs, *, train=TRAIN, dev=DEV, test=TEST, knobs=LIMITS, votes=None):
+def sift(pairs, *, train=TRAIN, unlabelled=(), dev=DEV, test=TEST, knobs=LIMITS, votes=None):
     votes = [ballot(p) for p in pairs] if votes is None else votes
-    return check(pairs, votes, train=train, dev=dev, test=test, limits=knobs)
+    parts = {"train": train, "unlabelled": list(unlabelled), "dev": dev, "test": test}
+    return check(pairs, votes, **parts, limits=knobs)
 
 
 def why(checked):
@@ -125,8 +127,82 @@ def test_train_and_test_may_not_share_a_question():
 
 
 def test_train_may_not_repeat_a_question():
-    with pytest.raises(DataError, match="repeats 1"):
+    with pytest.raises(DataError, match="repeat 1"):
         sift([], train=[*TRAIN, TRAIN[0]])
+
+
+LABELLED_BY_TEACHER = {"strategy": "pseudo-label", "long_answer": "It did."}
+
+
+def pseudo_label(source, index=0, **overrides):
+    known = {**LABELLED_BY_TEACHER, "question": source.question, **overrides}
+    return pair(source.pmid, index, **known)
+
+
+def test_the_label_of_an_unlabelled_question_is_kept_and_two_labels_are_not():
+    apart = (Passage("RESULTS", "The treatment shortened the stay of 40 adults by two days."),)
+    source = question("70", sections=apart, answer=None)
+
+    one = sift([pseudo_label(source)], unlabelled=[source])
+    same = sift([pseudo_label(source, n) for n in (0, 1)], unlabelled=[source])
+    other = [pseudo_label(source), pseudo_label(source, 1, answer="no")]
+    differing = sift(other, unlabelled=[source])
+
+    assert one.dropped == []
+    assert why(same) == {"local-rewrite:70:1": {Drop.DUPLICATE}}
+    assert differing.kept == []
+    assert all(Drop.CONTRADICTION in reasons for reasons in why(differing).values())
+
+
+def test_the_label_of_a_labelled_question_is_kept_where_the_expert_agrees():
+    agrees, differs = pseudo_label(TRAIN[0]), pseudo_label(TRAIN[1], answer="maybe")
+
+    checked = sift([agrees, differs])
+
+    assert checked.kept == [agrees]
+    assert why(checked) == {differs.id: {Drop.CONTRADICTION}}
+
+
+@pytest.mark.parametrize("copied", ["question", "sections"])
+def test_an_unlabelled_study_that_is_a_held_out_one_under_another_pmid_leaks(copied):
+    long = question("90", sections=(Passage("RESULTS", " ".join(map(str, range(60)))),))
+    again = dataclasses.replace(
+        question("70", question=DEV[0].question, answer=None), **{copied: getattr(long, copied)}
+    )
+    apart = dataclasses.replace(again, sections=TRAIN[0].sections, question=DEV[0].question)
+
+    found = sift([pseudo_label(again)], unlabelled=[again], dev=[], test=[long])
+    control = sift([pseudo_label(apart)], unlabelled=[apart], dev=[], test=[long])
+
+    assert why(found) == {"local-rewrite:70:0": {Drop.LEAKS_HELD_OUT}}
+    assert control.dropped == []
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_no_unlabelled_question_may_be_a_held_out_one(part):
+    with pytest.raises(LeakageError, match="unlabelled and dev and test share 1 PMID"):
+        sift([], unlabelled=[question("60")], **{part: [question("60")]})
+
+
+def turned(index=0, **overrides):
+    known = {
+        "strategy": "counterfactual",
+        "question": TRAIN[0].question,
+        "context": TRAIN[0].context.replace("4.1", "6.1"),
+        "answer": "no",
+    }
+    return pair("1", index, **{**known, **overrides})
+
+
+def test_the_same_question_about_two_edits_is_asked_twice_and_about_one_edit_once():
+    other = turned(1, context=TRAIN[0].context.replace("4.1", "5.8"), answer="maybe")
+
+    assert sift([turned(), other]).dropped == []
+    assert why(sift([turned(), turned(1)])) == {turned(1).id: {Drop.DUPLICATE}}
+    assert why(sift([turned(), turned(1, answer="maybe")])) == {
+        turned().id: {Drop.CONTRADICTION},
+        turned(1).id: {Drop.DUPLICATE, Drop.CONTRADICTION},
+    }
 
 
 def test_pairs_with_one_id_are_refused():
@@ -218,7 +294,8 @@ WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=14).map(" ".j
 def test_the_index_finds_what_comparing_one_by_one_finds(texts, asked, bound):
     from medslm.quality.text import grams, jaccard, words
 
-    index = HeldOut([question(str(n), question=t) for n, t in enumerate(texts)], overlap=bound)
+    held_out = [question(str(n), question=t) for n, t in enumerate(texts)]
+    index = HeldOut(held_out, text=held_out_question, overlap=bound)
 
     runs = grams(words(asked), GRAM)
     expected = any(jaccard(runs, grams(words(text), GRAM)) >= bound for text in texts)

@@ -29,9 +29,10 @@ def gxe():
     return great_expectations.expectations
 
 
-def good_rows(pairs=PAIRS, train=TRAIN, test=(), ballots=None):
+def good_rows(pairs=PAIRS, train=TRAIN, unlabelled=(), test=(), ballots=None):
     votes = [ballot(p) for p in pairs] if ballots is None else ballots
-    return rows_of(pairs, votes, train=train, dev=[], test=list(test), leak_overlap=0.2)
+    parts = {"train": train, "unlabelled": list(unlabelled), "dev": [], "test": list(test)}
+    return rows_of(pairs, votes, **parts, leak_overlap=0.2)
 
 
 def failures(rows, **overrides):
@@ -100,7 +101,7 @@ BAD_VALUES = [
     ("answer", "Yes", "is_allowed"),
     ("source_answer", "unclear", "is_allowed"),
     ("strategy", "new", "is_allowed"),
-    ("in_train", False, "is_allowed"),
+    ("has_source", False, "is_allowed"),
     ("in_test", True, "is_allowed"),
     ("clear_of_held_out", False, "is_allowed"),
     ("differs_from_source", False, "is_allowed"),
@@ -138,7 +139,8 @@ def test_each_bad_value_fails_its_expectation_critically_and_its_row_is_named():
 def test_a_repeated_id_and_a_repeated_question_of_one_abstract_fail():
     rows = good_rows()
     rows[0]["id"] = rows[1]["id"]
-    rows[2]["pmid"], rows[2]["folded_question"] = rows[3]["pmid"], rows[3]["folded_question"]
+    for column in ("pmid", "folded_question", "context"):
+        rows[2][column] = rows[3][column]
 
     assert set(failures(rows)) == {("is_unique", "id"), ("no_question_twice_per_abstract", None)}
 
@@ -182,18 +184,83 @@ def test_a_pair_without_source_or_votes_or_from_test_or_like_a_test_question_fai
     found = failures(good_rows(pairs, test=held_out, ballots=[ballot(p) for p in PAIRS]))
 
     stranger = "local-rewrite:77:0"
-    assert found["is_allowed", "in_train"].ids == (stranger,)
+    assert found["is_allowed", "has_source"].ids == (stranger,)
     assert found["is_never_null", "context"].ids == (stranger,)
     assert found["is_never_null", "p_yes"].ids == (stranger,)
     assert found["is_allowed", "in_test"].ids == (PAIRS[0].id,)
     assert PAIRS[1].id in found["is_allowed", "clear_of_held_out"].ids
 
 
+def turned(source):
+    return pair(
+        source.pmid,
+        strategy="counterfactual",
+        question=source.question,
+        context=source.context.replace("4.1", "6.1"),
+        answer=ANSWERS[(ANSWERS.index(source.answer) + 1) % 3],
+    )
+
+
+def test_counterfactuals_have_another_abstract_and_another_answer_than_their_source():
+    pairs = [turned(source) for source in TRAIN]
+    same = dataclasses.replace(pairs[0], context=TRAIN[0].context)
+    gold = dataclasses.replace(pairs[1], answer=TRAIN[1].answer)
+
+    good = failures(good_rows(pairs), strategy="counterfactual")
+    found = failures(good_rows([same, gold, *pairs[2:]]), strategy="counterfactual")
+
+    assert good == {}
+    assert found["is_allowed", "differs_from_source"].ids == (same.id,)
+    assert found["is_allowed", "keeps_gold_answer"].ids == (gold.id,)
+
+
+def test_two_edits_of_one_abstract_may_ask_the_same_question():
+    pairs = [turned(source) for source in TRAIN]
+    context = TRAIN[0].context.replace("4.1", "5.9")
+    second = dataclasses.replace(pairs[0], id="local-rewrite:1:1", context=context)
+    again = dataclasses.replace(second, context=pairs[0].context)
+
+    assert failures(good_rows([*pairs, second]), strategy="counterfactual") == {}
+    assert set(failures(good_rows([*pairs, again]), strategy="counterfactual")) == {
+        ("no_question_twice_per_abstract", None)
+    }
+
+
+def labelled(source, answer):
+    return pair(source.pmid, strategy="pseudo-label", question=source.question, answer=answer)
+
+
+def test_pseudo_labels_are_of_the_real_question_with_or_without_a_gold_answer():
+    unlabelled = [question(str(n), answer=None) for n in range(11, 14)]
+    pairs = [labelled(q, q.answer) for q in TRAIN] + [labelled(q, "no") for q in unlabelled]
+    wrong = [labelled(TRAIN[0], "yes"), *pairs[1:]]
+
+    good = failures(good_rows(pairs, unlabelled=unlabelled), strategy="pseudo-label")
+    found = failures(good_rows(wrong, unlabelled=unlabelled), strategy="pseudo-label")
+
+    assert good == {}
+    assert TRAIN[0].answer != "yes"
+    assert found["is_allowed", "keeps_gold_answer"].ids == (wrong[0].id,)
+
+
+@pytest.mark.parametrize(("strategy", "allowed"), [("new", True), ("rewrite", False)])
+def test_only_what_needs_no_gold_answer_may_come_from_an_unlabelled_question(strategy, allowed):
+    unlabelled = [question("11", answer=None)]
+    pairs = [
+        pair(q.pmid, strategy=strategy, answer=q.answer or "no") for q in [*TRAIN, *unlabelled]
+    ]
+
+    found = failures(good_rows(pairs, unlabelled=unlabelled), strategy=strategy)
+
+    assert (found == {}) == allowed
+    assert allowed or found["is_allowed", "source_answer"].ids == (pairs[-1].id,)
+
+
 def test_at_most_fifty_ids_are_listed(gxe):
     train = [question(str(n)) for n in range(1, 61)]
     rows = good_rows([pair(q.pmid) for q in train], train=train)
     meta = {"name": "is_allowed"}
-    none = gxe.ExpectColumnValuesToBeInSet(column="in_train", value_set=[False], meta=meta)
+    none = gxe.ExpectColumnValuesToBeInSet(column="has_source", value_set=[False], meta=meta)
 
     (outcome,) = evaluate(rows, [none])
 
@@ -205,7 +272,7 @@ def test_the_report_is_the_same_whatever_the_order_of_rows_and_differs_with_the_
         return dump_json(as_json(report_of("local-rewrite", evaluate(rows, suite(**WHOLE)))))
 
     rows = good_rows()
-    rows[0]["in_train"] = False
+    rows[0]["has_source"] = False
 
     assert text(rows) == text(rows[::-1])
     assert text(rows) != text(good_rows())

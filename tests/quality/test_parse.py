@@ -46,6 +46,7 @@ def test_a_json_reply_becomes_a_pair_that_remembers_where_it_came_from():
         prompt="new/chat-v1",
         reply_key=reply.key,
         question="Is care cheaper?",
+        context=None,
         answer="no",
         long_answer="Costs were equal.",
     )
@@ -192,7 +193,104 @@ def test_text_is_stored_composed():
     )
 
 
-@given(content=st.text(), strategy=st.sampled_from(["rewrite", "new"]), bare=st.booleans())
+def turn(content, **overrides):
+    known = {"strategy": "counterfactual", "prompt": "counterfactual/chat-v1", **overrides}
+    return exchange(content=content, **known)
+
+
+EDIT = {"find": "4.1 days", "replace": "6.1 days"}
+TURNED = {"edits": [EDIT], "answer": "no", "long_answer": "Stay was no shorter."}
+
+
+def test_a_counterfactual_is_the_sources_question_about_an_abstract_of_its_own():
+    source = question()
+
+    pair = parse(turn(json.dumps(TURNED)), source, "ask")
+
+    assert (pair.question, pair.answer) == (source.question, "no")
+    assert pair.context == source.context.replace("4.1 days", "6.1 days")
+    assert pair.long_answer == "Stay was no shorter."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "4.1 days\nInto: 6.1 days\nAnswer: no\nReason: Stay was no shorter.",
+        "Change: 4.1 days\nInto: 6.1 days\nAnswer: no\nReason: Stay was no shorter.",
+        '{"change": "4.1 days", "into": "6.1 days", "Answer": "No", "reason": "Stay was no shorter."}',
+        json.dumps({**TURNED, "question": "Is it another?"}),
+    ],
+    ids=["bare", "lines", "json", "with-a-question"],
+)
+def test_forms_of_the_same_edit_give_the_same_pair(content):
+    expected = parse(turn(json.dumps(TURNED)), question(), "ask")
+
+    pair = parse(turn(content, prompt="counterfactual/completion-v1"), question(), "ask")
+
+    assert (pair.context, pair.answer, pair.long_answer) == (
+        expected.context,
+        "no",
+        expected.long_answer,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"edits": []}, Unread.NO_EDITS),
+        ({"edits": None}, Unread.NO_EDITS),
+        ({"edits": "4.1"}, Unread.WRONG_TYPE),
+        ({"edits": [{**EDIT, "find": "7.7 days"}]}, Unread.EDIT_NOT_FOUND),
+        ({"edits": [{**EDIT, "find": "days"}]}, Unread.EDIT_NOT_UNIQUE),
+        ({"edits": [EDIT, EDIT]}, Unread.EDITS_OVERLAP),
+        ({"edits": [{**EDIT, "replace": "\u202e6.1"}]}, Unread.BAD_UNICODE),
+        ({"answer": None}, Unread.NO_ANSWER),
+        ({"answer": "perhaps"}, Unread.UNKNOWN_ANSWER),
+    ],
+)
+def test_an_unreadable_counterfactual_has_its_one_reason(change, why):
+    result = parse(turn(json.dumps({**TURNED, **change})), question(), "ask")
+
+    assert result.reason == why
+
+
+def label(content, **overrides):
+    known = {"strategy": "pseudo-label", "prompt": "pseudo-label/chat-v1", **overrides}
+    return exchange(content=content, **known)
+
+
+def test_a_pseudo_label_is_the_sources_question_with_the_teachers_answer():
+    source = question(answer=None, question="Does it  help?")
+    content = '{"long_answer": "Stay was shorter.", "answer": "yes", "question": "Another?"}'
+
+    pair = parse(label(content), source, "ask")
+
+    assert (pair.question, pair.context) == ("Does it help?", None)
+    assert (pair.answer, pair.long_answer) == ("yes", "Stay was shorter.")
+
+
+def test_a_pseudo_label_without_a_reason_has_the_conclusion_and_without_an_answer_is_none():
+    bare = parse(label(" No.\n", prompt="pseudo-label/completion-v1"), question(), "ask")
+    lines = parse(label("maybe\nReason: x", prompt="pseudo-label/completion-v1"), question(), "a")
+    silent = parse(label('{"long_answer": "Stay was shorter."}'), question(), "ask")
+
+    assert (bare.answer, bare.long_answer) == ("no", question().long_answer)
+    assert (lines.answer, lines.long_answer) == ("maybe", "x")
+    assert silent.reason == Unread.NO_ANSWER
+    assert parse(label(" No.\n"), question(), "ask").reason == Unread.NOT_JSON_OR_FIELDS
+
+
+def test_replies_of_a_strategy_that_makes_no_pairs_are_refused():
+    with pytest.raises(DataError, match="ask a: replies to strategy 'answer' make no pairs"):
+        parse_all([exchange(strategy="answer")], [question()], "a")
+
+
+STRATEGIES = ["rewrite", "new", "counterfactual", "pseudo-label"]
+
+
+@given(content=st.text(), strategy=st.sampled_from(STRATEGIES), bare=st.booleans())
+@example(content="Stay was 4.1\nInto: a\nAnswer: no", strategy="counterfactual", bare=True)
+@example(content="no", strategy="pseudo-label", bare=True)
 @example(content="question:", strategy="new", bare=True)
 @example(content="Question: a\nAnswer: yes\nReason:\n:", strategy="new", bare=True)
 @example(content='{"question": {"question": []}}', strategy="rewrite", bare=False)
@@ -215,9 +313,12 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["question", "answer", "reason", "Answer", "x"]), JSON))
-def test_any_json_object_gives_a_pair_or_a_reason(value):
-    result = read(json.dumps(value))
+KEYS = ["question", "answer", "reason", "Answer", "x", "edits", "change", "into"]
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON), st.sampled_from(STRATEGIES))
+def test_any_json_object_gives_a_pair_or_a_reason(value, strategy):
+    result = read(json.dumps(value), strategy=strategy)
 
     assert isinstance(result, Pair) or result.reason in set(Unread)
 
@@ -235,12 +336,15 @@ def test_any_json_object_gives_a_pair_or_a_reason(value):
         '{"question": "' + "a " * 9_000 + '?", "answer": "yes"}',
         " " * 19_998 + "x",
         "Reason:a\n" + ":\n" * 9_000,
+        json.dumps({**TURNED, "edits": [{"find": "a", "replace": ""}] * 600}),
+        json.dumps({**TURNED, "edits": [{"find": "S", "replace": "b"}] * 600}),
     ],
 )
 def test_hostile_text_is_read_within_a_second(hostile):
     started = time.monotonic()
 
     read(hostile, prompt="new/completion-v1")
+    parse(turn(hostile, prompt="counterfactual/completion-v1"), question(), "ask")
 
     assert time.monotonic() - started < 1
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from medslm.data.records import Passage
 from medslm.quality import rules
-from medslm.quality.rules import RULES, Case, Drop, near_identical, reasons
+from medslm.quality.rules import RULES, Case, Drop, reasons
 from medslm.quality.text import words
+from medslm.quality.wording import near_identical
 from tests.factories import pair, question
 from tests.quality.builders import LIMITS, limits
 
@@ -179,7 +180,9 @@ def test_a_rewrite_may_not_bring_new_numbers():
     assert rules.changed_numbers(case("Did 13 adults leave?", source=source))
     for kept in ("Did 12 of 1200 leave?", "Did adults leave after 4.1 days?", "Did 1,200 stay?"):
         assert not rules.changed_numbers(case(kept, source=source))
-    assert not rules.changed_numbers(case("Did 13 adults leave?", source=source, strategy="new"))
+    new = case("Did 13 adults leave?", source=source, strategy="new")
+    assert Drop.CHANGED_NUMBERS not in reasons(new)
+    assert Drop.CHANGED_NUMBERS in reasons(case("Did 13 adults leave?", source=source))
 
 
 def test_the_sources_question_with_another_answer_contradicts_it():
@@ -187,6 +190,92 @@ def test_the_sources_question_with_another_answer_contradicts_it():
 
     assert {Drop.CONTRADICTION, Drop.COPIES_ITS_SOURCE} <= reasons(case(same, answer="no"))
     assert Drop.CONTRADICTION not in reasons(case(same, answer="yes"))
+
+
+STAY = question().context
+
+
+def turned(context=None, **overrides):
+    known = {"strategy": "counterfactual", "answer": "no", "question": question().question}
+    context = STAY.replace("4.1", "6.1") if context is None else context
+    return case(context=context, **{**known, **overrides})
+
+
+def test_a_good_counterfactual_breaks_no_rule_though_its_question_is_the_sources():
+    assert reasons(turned()) == set()
+    assert Drop.COPIES_ITS_SOURCE in reasons(turned(strategy="new"))
+
+
+@pytest.mark.parametrize(
+    ("context", "overrides", "reason"),
+    [
+        (STAY, {}, Drop.UNCHANGED_CONTEXT),
+        (STAY.replace(" (p=0.01).", ". (P = 0.01)"), {}, Drop.UNCHANGED_CONTEXT),
+        (None, {"answer": "yes"}, Drop.UNCHANGED_ANSWER),
+        (None, {"long_answer": "As an AI, no."}, Drop.REFUSAL),
+        (STAY + " I'm sorry.", {}, Drop.REFUSAL),
+        (STAY + " <b>No.</b>", {}, Drop.MARKUP),
+        (STAY + " hf_" + "a" * 30, {}, Drop.SECRET),
+        (STAY + " It was not so." * 10, {}, Drop.EDITS_TOO_MUCH),
+        (STAY[: len(STAY) // 2], {}, Drop.EDITS_TOO_MUCH),
+        ("", {}, Drop.EDITS_TOO_MUCH),
+    ],
+)
+def test_a_counterfactual_is_dropped_for_its_edits(context, overrides, reason):
+    assert reasons(turned(context, **overrides)) == {reason}
+
+
+def test_how_much_may_be_edited_is_a_knob():
+    words_before = len(words(STAY))
+    edited = turned(STAY + " Then none.")
+
+    assert not rules.edits_too_much(
+        case(context=edited.pair.context, knobs=limits(max_edit_share=2 / words_before))
+    )
+    assert rules.edits_too_much(
+        case(context=edited.pair.context, knobs=limits(max_edit_share=1.9 / words_before))
+    )
+
+
+def test_what_is_moved_is_edited_but_not_new():
+    moved = turned(STAY.replace("4.1", "x").replace("6.0", "4.1").replace("x", "6.0"))
+
+    assert reasons(moved) == set()
+
+
+def test_marks_that_the_sources_abstract_has_are_not_held_against_an_edit():
+    source = question(sections=(Passage("R", f"{STAY} See https://example.org/x or p<b>1."),))
+
+    assert reasons(turned(source.context.replace("4.1", "6.1"), source=source)) == set()
+    assert Drop.MARKUP in reasons(turned(source.context + " <i>x</i>", source=source))
+
+
+def labelled(source, **overrides):
+    known = {"strategy": "pseudo-label", "question": source.question, "long_answer": "So."}
+    return case(source=source, **{**known, **overrides})
+
+
+def test_a_pseudo_label_is_judged_by_the_shape_of_the_real_question_and_by_gold():
+    unlabelled = question(answer=None)
+    which = question(question="Which of the two shortens the stay of adults?", answer=None)
+
+    assert reasons(labelled(unlabelled)) == reasons(labelled(unlabelled, answer="no")) == set()
+    assert reasons(labelled(which)) == {Drop.NOT_YES_NO}
+    assert reasons(labelled(question(answer="yes"))) == set()
+    assert reasons(labelled(question(answer="no"))) == {Drop.CONTRADICTION}
+    assert reasons(labelled(unlabelled, long_answer="**So.**")) == {Drop.MARKUP}
+
+
+def test_what_a_rule_is_about_decides_for_which_strategies_it_is():
+    odd = {"question": "Can you shorten your stay? Yes!"}
+
+    written = {s: reasons(case(strategy=s, **odd)) for s in ("rewrite", "new")}
+    real = {s: reasons(case(strategy=s, **odd)) for s in ("counterfactual", "pseudo-label")}
+
+    assert all(Drop.ADDRESSES_READER in found for found in written.values())
+    assert not any(Drop.ADDRESSES_READER in found for found in real.values())
+    assert Drop.UNCHANGED_CONTEXT in real["counterfactual"]
+    assert Drop.UNCHANGED_CONTEXT not in {*real["pseudo-label"], *written["new"]}
 
 
 def test_a_reason_is_only_demanded_where_params_say_so():
@@ -211,9 +300,14 @@ def test_all_reasons_are_found_and_not_just_the_first():
     }
 
 
-@given(st.text(max_size=300), st.text(max_size=300))
-def test_rules_judge_any_text(asked, long_answer):
-    assert reasons(case(asked, long_answer=long_answer)) <= set(Drop)
+STRATEGIES = ["rewrite", "new", "counterfactual", "pseudo-label"]
+
+
+@given(*[st.text(max_size=300)] * 3, st.sampled_from(STRATEGIES))
+def test_rules_judge_any_text(asked, long_answer, context, strategy):
+    own = {"context": context if strategy == "counterfactual" else None, "strategy": strategy}
+
+    assert reasons(case(asked, long_answer=long_answer, **own)) <= set(Drop)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +328,7 @@ def test_hostile_text_is_judged_within_a_second(hostile):
     started = time.monotonic()
 
     reasons(case(hostile, long_answer=hostile))
+    reasons(case(hostile, long_answer=hostile, context=hostile, strategy="counterfactual"))
 
     assert time.monotonic() - started < 1
 

@@ -21,6 +21,8 @@ def test_every_limit_of_the_rules_is_a_knob_and_every_knob_a_limit():
     [
         (RuleParams, "rules", "min_support", -0.1),
         (RuleParams, "rules", "leak_overlap", 0.0),
+        (RuleParams, "rules", "max_edit_share", 0.0),
+        (RuleParams, "rules", "max_edit_share", 1.1),
         (RuleParams, "rules", "copied_words", 1),
         (VerifierParams, "verifier", "abstain_below", 1.1),
         (VerifierParams, "verifier", "measured_on", 0),

@@ -45,6 +45,15 @@ def test_the_verifier_sees_abstract_and_question_and_no_claim():
     ]
 
 
+def test_the_verifier_sees_the_pairs_own_abstract_where_it_has_one():
+    toy = Toy(SURE)
+    own, other = pair("1", context="Stay was longer."), pair("1", 1)
+
+    vote([own, other], [question("1")], toy)
+
+    assert [context for context, _ in toy.seen] == ["Stay was longer.", question("1").context]
+
+
 def test_ballots_come_in_the_order_of_the_pairs():
     pairs = [pair(pmid="2"), pair(pmid="1")]
 

@@ -15,6 +15,7 @@ from tests.quality.builders import ballot
 
 ANSWERS = ["yes", "no", "maybe"]
 TRAIN = [question(str(n), answer=ANSWERS[n % 3]) for n in range(1, 7)]
+UNLABELLED = [question("70", answer=None)]
 DEV = [question("50", question="Is the dose of aspirin lower after a stroke in elderly men?")]
 TEST = [question("90", question="Do early ward rounds lower the rate of falls in older women?")]
 PAIRS = [pair(q.pmid, answer=q.answer) for q in TRAIN]
@@ -40,9 +41,10 @@ PARAMS: dict[str, Any] = {
             "require_long_answer": False,
             "min_support": None,
             "leak_overlap": 0.2,
+            "max_edit_share": 0.3,
         },
         "expectations": {
-            "min_kept": {"rewrite": 2, "new": 1},
+            "min_kept": {"rewrite": 2, "new": 1, "counterfactual": 1, "pseudo-label": 1},
             "max_answer_share": 0.95,
             "balance_severity": "critical",
             "min_question_chars": 10,
@@ -60,6 +62,7 @@ def write_params(root: Path, params: dict[str, Any] = PARAMS) -> None:
 def write_project(root: Path, pairs: list[Pair], train: list[Question] | None = None) -> None:
     write_params(root)
     write_jsonl(root / "train.jsonl", TRAIN if train is None else train)
+    write_jsonl(root / "unlabelled.jsonl", UNLABELLED)
     write_jsonl(root / "dev.jsonl", DEV)
     write_jsonl(root / "test.jsonl", TEST)
     write_jsonl(root / "pairs" / "pairs.jsonl", pairs)

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from medslm.data.records import Exchange, Question
-from medslm.files import read_jsonl, sha256_of, write_jsonl
+from medslm.files import read_json, read_jsonl, sha256_of, write_jsonl
 from tests.factories import question
+from tests.teacher.asked import ASK, OPENAI
 from tests.teacher.fake_endpoint import Answer, FakeEndpoint, Received, echo, fails, says, serving
 
 STAGE = Path(__file__).parents[2] / "stages" / "ask.py"
@@ -34,44 +35,37 @@ class Project:
 
     def __init__(self, root: Path, endpoint: FakeEndpoint, questions: list[Question]) -> None:
         self.root = root
-        self.journal = root / ".work/replies/api/journal.jsonl"
+        self.journal = root / ".work/replies/api/journal.log"
         self.out = root / "replies.jsonl"
         self.params: dict[str, Any] = {
             "teachers": {
                 "api": {
-                    "backend": "openai",
+                    **OPENAI,
                     "base_url": endpoint.url,
                     "key_env": "OPENAI_API_KEY",
-                    "model": "m",
-                    "temperature": 0.7,
-                    "top_p": None,
-                    "max_tokens": 80,
                     "structured": True,
                     "concurrency": 3,
                     "timeout_s": 20,
                     "attempts": 2,
-                    "backoff_s": 0.01,
-                    "max_wait_s": 1,
                     "max_failed_share": 0.2,
                 }
             },
-            "asks": {
-                "mine": {
-                    "teacher": "api",
-                    "strategy": "new",
-                    "prompt": "v1",
-                    "per_question": 2,
-                    "seed": 0,
-                }
-            },
+            "asks": {"mine": {**ASK, "strategy": "new", "per_question": 2}},
         }
         root.mkdir(exist_ok=True)
         write_jsonl(root / "train.jsonl", questions)
+        write_jsonl(root / "unlabelled.jsonl", [question("90", answer=None)])
 
     def start(self, **environ: str) -> subprocess.Popen[str]:
         (self.root / "params.yaml").write_text(yaml.safe_dump(self.params), encoding="utf-8")
         inherited = {n: v for n, v in os.environ.items() if n != "DVC_ROOT"}
-        flags = ["--ask", "mine", "--train", "train.jsonl", "--out", "replies.jsonl"]
+        files = {
+            "train": "train.jsonl",
+            "unlabelled": "unlabelled.jsonl",
+            "out": "replies.jsonl",
+            "metrics": "spend.json",
+        }
+        flags = ["--ask", "mine", *(f"--{name}={file}" for name, file in files.items())]
         return subprocess.Popen(
             [sys.executable, str(STAGE), *flags],
             cwd=self.root,
@@ -101,9 +95,17 @@ def seeds(endpoint: FakeEndpoint) -> Counter[int]:
     return Counter(r.body["seed"] for r in endpoint.requests)
 
 
-def wait_for_lines(path: Path, count: int) -> None:
+def bodies(journal: Path) -> list[str]:
+    """Return the questions in the whole bodies that a journal holds, read without our own reader."""
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+    texts = [json.loads(line.split(b" ", 4)[4])["text"] for line in lines if b" body " in line[:14]]
+    contents = [json.loads(text)["choices"][0]["message"]["content"] for text in texts]
+    return [json.loads(content)["question"] for content in contents]
+
+
+def wait_for_bodies(journal: Path, count: int) -> None:
     deadline = time.monotonic() + 30
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
+    while len(bodies(journal)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -115,11 +117,11 @@ def test_a_killed_run_loses_no_finished_reply_and_ends_in_the_same_bytes(
     kills = 0
     for lines in (4, 9, 13):
         process = project.start()
-        wait_for_lines(project.journal, lines)
+        wait_for_bodies(project.journal, lines)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
-        done_before = project.journal.read_bytes().count(b"\n")
+        done_before = len(bodies(project.journal))
         assert done_before >= lines
         assert not project.out.exists()
 
@@ -129,7 +131,8 @@ def test_a_killed_run_loses_no_finished_reply_and_ends_in_the_same_bytes(
     asked = seeds(endpoint)
     assert len(asked) == 20
     assert 20 <= asked.total() <= 20 + kills * 3  # at most what was in flight is asked again
-    assert f"20 requests: {20 - done_before} to ask, {done_before} answered before" in said
+    assert len(endpoint.requests) >= 20
+    assert len(bodies(project.journal)) == 20
 
     endpoint.requests.clear()
     undisturbed = Project(tmp_path / "b", endpoint, [question(str(n)) for n in range(1, 11)])
@@ -141,11 +144,10 @@ def test_a_killed_run_loses_no_finished_reply_and_ends_in_the_same_bytes(
 def test_a_reply_on_the_disk_before_a_kill_is_never_asked_for_again(project, endpoint):
     endpoint.respond = slowly
     process = project.start()
-    wait_for_lines(project.journal, 5)
+    wait_for_bodies(project.journal, 5)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    lines = project.journal.read_bytes().split(b"\n")[:-1]
-    texts = {json.loads(json.loads(line)["reply"]["content"])["question"] for line in lines}
+    texts = set(bodies(project.journal))
     endpoint.requests.clear()
 
     assert project.run()[0] == 0
@@ -159,7 +161,7 @@ def test_a_reply_on_the_disk_before_a_kill_is_never_asked_for_again(project, end
 def test_a_second_start_exits_at_once_and_sends_nothing(project, endpoint):
     endpoint.respond = slowly
     first = project.start()
-    wait_for_lines(project.journal, 1)
+    wait_for_bodies(project.journal, 1)
 
     code, said = project.run()
 
@@ -168,6 +170,17 @@ def test_a_second_start_exits_at_once_and_sends_nothing(project, endpoint):
     assert first.wait(timeout=60) == 0
     first.communicate()
     assert len(endpoint.requests) == 20
+
+
+def test_the_unlabelled_questions_are_another_source(project, endpoint):
+    change = {"strategy": "pseudo-label", "questions": "unlabelled", "per_question": 1}
+    project.params["asks"]["mine"].update(change)
+
+    code, said = project.run()
+
+    assert code == 0, said
+    assert [row.pmid for row in read_jsonl(project.out, Exchange)] == ["90"]
+    assert read_json(project.root / "spend.json")["requests"] == 1
 
 
 def test_a_rerun_sends_nothing_and_a_changed_temperature_sends_all(project, endpoint):
@@ -227,7 +240,7 @@ def test_each_trouble_has_its_exit_code_and_one_line(project, endpoint, answer, 
 def test_paid_replies_survive_a_trouble_and_the_next_run_asks_for_the_rest(project, endpoint):
     endpoint.respond = lambda request, n: fails(401) if n >= 8 else echo(request)
     assert project.run()[0] == 20
-    held = project.journal.read_bytes().count(b"\n")
+    held = len(bodies(project.journal))
     endpoint.respond = lambda request, _: echo(request)
     endpoint.requests.clear()
 

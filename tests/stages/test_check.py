@@ -25,8 +25,11 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+PARTS = ("train", "unlabelled", "dev", "test")
+
+
 def check(project, out="out"):
-    parts = [flag for name in ("train", "dev", "test") for flag in (f"--{name}", f"{name}.jsonl")]
+    parts = [flag for name in PARTS for flag in (f"--{name}", f"{name}.jsonl")]
     return run(
         main,
         *("--ask", "local-rewrite", "--pairs", "pairs", "--votes", "votes.jsonl", *parts),

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from medslm.evaluation.sheet import write_record
-from tests.evaluation.worlds import PARAMS, STRENGTHS, sheet, write_params, write_scores
+from tests.evaluation.worlds import (
+    PARAMS,
+    STRENGTHS,
+    answered_only,
+    sheet,
+    write_params,
+    write_scores,
+)
 
 STAGE = Path(__file__).parents[2] / "stages/compare.py"
 
@@ -63,6 +70,27 @@ def test_scores_that_params_do_not_list_are_left_out(root):
     assert verdict(root)["chosen"] == "rewrite"
 
 
+def test_a_teachers_answers_are_a_line_with_a_dash_for_what_they_have_not(root):
+    entry = {"teacher": "local", "shots": 3, "prompt": "v1", "seed": 0}
+    write_params(
+        root,
+        answers={"few-shot": entry},
+        compare={"metric": "dev.nll", "baselines": ["majority"]},
+    )
+    write_record(root / "score/few-shot.json", answered_only(sheet("few-shot", dev=9, test=9)))
+
+    done = run(root)
+
+    assert done.returncode == 0, done.stderr
+    rows = verdict(root)["rows"]
+    names = [row["name"] for row in rows]
+    assert names == ["majority", "few-shot", *PARAMS["variants"]]
+    assert [row["dev"] is None for row in rows] == [False, True, False, False, False]
+    assert verdict(root)["chosen"] in PARAMS["variants"]
+    [line] = [x for x in (root / "reports/compare.md").read_text().splitlines() if "few" in x]
+    assert line.endswith("| - | baseline |")
+
+
 def test_two_runs_write_the_same_bytes(root):
     run(root)
     first = [(root / p).read_bytes() for p in ("metrics/compare.json", "reports/compare.md")]
@@ -85,6 +113,10 @@ def test_two_runs_write_the_same_bytes(root):
         ({"compare": {"metric": "dev.nll", "baselines": [], "n": 1}}, 2, "compare.n: Extra"),
         ({"compare": {"metric": "dev.nll"}}, 2, "compare.baselines: Field required"),
         ({"compare": {"metric": "dev.nll", "baselines": ["none"]}}, 2, "also a baseline"),
+        ({"answers": {"none": {}}}, 2, "compare.baselines or answers: rename it"),
+        ({"answers": {"few": {}}}, 10, "score/few.json: no such file"),
+        ({"answers": {"a.b": {}}}, 2, "answers.a.b"),
+        ({"answers": []}, 2, "params.yaml: 1 problem(s): answers"),
     ],
 )
 def test_bad_params_are_one_line_and_an_exit_code(root, sections, code, told):

@@ -15,7 +15,7 @@ from stages.parse import main
 from medslm.data.records import Pair, Unreadable
 from medslm.files import read_jsonl, write_jsonl
 from tests.factories import exchange
-from tests.stages.quality_files import TRAIN, run
+from tests.stages.quality_files import TRAIN, UNLABELLED, run
 
 REPLIES = [exchange("1"), exchange("2", content=""), exchange("3", content=None)]
 
@@ -24,6 +24,7 @@ REPLIES = [exchange("1"), exchange("2", content=""), exchange("3", content=None)
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "train.jsonl", TRAIN)
+    write_jsonl(tmp_path / "unlabelled.jsonl", UNLABELLED)
     write_jsonl(tmp_path / "replies.jsonl", REPLIES)
     return tmp_path
 
@@ -32,7 +33,8 @@ def parse(project, out="out"):
     return run(
         main,
         *("--ask", "local-rewrite", "--replies", project / "replies.jsonl"),
-        *("--train", project / "train.jsonl", "--out", project / out),
+        *("--train", project / "train.jsonl", "--unlabelled", project / "unlabelled.jsonl"),
+        *("--out", project / out),
     )
 
 
@@ -89,6 +91,7 @@ def test_a_damaged_line_exits_10_and_is_named(project):
 def test_the_stage_starts_in_under_a_second_and_bytes_do_not_depend_on_the_machine(project):
     stage = Path(__file__).parents[2] / "stages" / "parse.py"
     flags = ["--ask", "local-rewrite", "--replies", "replies.jsonl", "--train", "train.jsonl"]
+    flags += ["--unlabelled", "unlabelled.jsonl"]
     parse(project)
 
     seconds = []

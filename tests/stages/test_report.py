@@ -11,11 +11,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from medslm.evaluation.sheet import write_record
 from medslm.files import write_text
 from tests.evaluation.pages import Page
 from tests.evaluation.worlds import (
     PARAMS,
+    answered_only,
     history,
+    sheet,
     write_histories,
     write_params,
     write_quality,
@@ -89,6 +92,22 @@ def test_every_picture_is_well_formed_and_loads_nothing(root):
         text = path.read_text()
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert text.count("http") == 1  # the namespace
+
+
+def test_a_teachers_answers_are_on_the_page_and_have_no_learning_curve(root):
+    write_params(root, answers={"few-shot": {"teacher": "local", "shots": 3}})
+    write_record(root / "score/few-shot.json", answered_only(sheet("few-shot")))
+    assert run(root).returncode == 10  # the comparison is without them
+    compare(root)
+
+    done = run(root)
+
+    assert done.returncode == 0, done.stderr
+    files = written(root)
+    assert "reports/plots/confusion-few-shot.svg" in files
+    assert "reports/plots/curve-few-shot.svg" not in files
+    assert b"few-shot" in files["reports/plots/intervals.svg"]
+    assert b"few-shot" in files["reports/report.html"]
 
 
 def test_a_script_in_a_counted_reason_stays_text(root):

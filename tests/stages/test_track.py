@@ -66,6 +66,18 @@ def test_runs_are_logged_once_and_written_down_byte_for_byte_the_same(project):
     }
 
 
+def test_a_teachers_answers_are_logged_beside_the_baselines(project):
+    project.write_answers("few-shot", teacher="local", shots=3)
+    project.relock()
+
+    done = run(project)
+
+    assert done.returncode == 0, done.stderr
+    assert "4 runs logged, 0 reused" in done.stderr
+    body = read_json(project.root / "reports/mlflow_runs.json")
+    assert set(body["runs"]) == {"none", "new", "majority", "few-shot"}
+
+
 def test_a_deleted_database_is_made_again_with_the_same_fingerprints(project):
     run(project)
     report = project.root / "reports/mlflow_runs.json"

@@ -56,7 +56,7 @@ def with_verifier(**overrides):
 def vote(out="votes.jsonl"):
     return run(
         main,
-        *("--pairs", "pairs", "--train", "train.jsonl"),
+        *("--pairs", "pairs", "--train", "train.jsonl", "--unlabelled", "unlabelled.jsonl"),
         *("--out", out, "--metrics", f"{out}.json"),
     )
 

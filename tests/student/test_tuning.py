@@ -313,6 +313,17 @@ def test_a_loss_that_explodes_stops_training(loaded):
         cell.train(data.train, data.dev, checkpoints=None, every_s=1e9)
 
 
+def test_a_fold_trains_on_what_no_fold_holds_out_and_never_on_its_own_dev_questions(loaded):
+    usual = cell_data(loaded, FOLD, examples(), dev(), 256).train
+    unlabelled, held_out = example("70", source="labels"), example("21", source="new")
+
+    with_unlabelled = cell_data(loaded, FOLD, [*examples(), unlabelled], dev(), 256).train
+    with_held_out = cell_data(loaded, FOLD, [*examples(), held_out], dev(), 256).train
+
+    assert len(with_unlabelled) == len(usual) + 1
+    assert len(with_held_out) == len(usual) == 20
+
+
 def test_leaks_and_empty_folds_are_refused(loaded):
     with pytest.raises(LeakageError, match="in train and dev"):
         cell_data(loaded, Fold(("1", "2"), ("2",)), examples(), dev(), 256)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +27,16 @@ class Answer:
     hang_up: bool = False
 
 
-def says(content: str | None, *, finish_reason: str | None = "stop", **message: Any) -> Answer:
+_numbers = itertools.count()
+
+
+def says(
+    content: str | None, *, finish_reason: str | None = "stop", model: str = "m", **message: Any
+) -> Answer:
     body = {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{next(_numbers)}",
         "object": "chat.completion",
-        "model": "served-model",
+        "model": model,
         "choices": [
             {"index": 0, "finish_reason": finish_reason, "message": {"content": content, **message}}
         ],
@@ -62,6 +70,8 @@ class FakeEndpoint:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/v1"
         self.requests: list[Received] = []
+        self.models = Answer(body=b'{"object": "list", "data": []}')
+        self.looks = 0  # at the list of models, which costs nothing
         self.respond: Callable[[Received, int], Answer] = lambda request, _: echo(request)
         self.lock = threading.Lock()
 
@@ -91,6 +101,13 @@ def serving() -> Iterator[FakeEndpoint]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def do_GET(self) -> None:
+            with endpoint.lock:
+                endpoint.looks += 1
+            time.sleep(endpoint.models.delay_s)
+            with contextlib.suppress(ConnectionError):
+                self.reply(endpoint.models)
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             lowered = {name.lower(): value for name, value in self.headers.items()}
@@ -103,7 +120,7 @@ def serving() -> Iterator[FakeEndpoint]:
             if answer.hang_up:
                 self.close_connection = True
                 return
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)  # without a Date beside the scripted one
             for name, value in {"content-type": "application/json", **answer.headers}.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(answer.body)))
@@ -138,3 +155,82 @@ def serving() -> Iterator[FakeEndpoint]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+Script = Callable[[socket.socket, int], None]
+
+
+@contextlib.contextmanager
+def raw_serving(script: Script) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of a server that reads a request, then lets ``script`` misbehave on the socket.
+
+    The list fills with the request bodies; a look at the models is answered and not listed.
+    """
+    received: list[bytes] = []
+    lock = threading.Lock()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while (request := _read_request(connection)) is not None:
+                head, body = request
+                if head.startswith(b"GET"):
+                    connection.sendall(ok(b'{"data": []}'))
+                    continue
+                with lock:
+                    before = len(received)
+                    received.append(body)
+                script(connection, before)
+                if connection.fileno() < 0:
+                    return
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", received
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def ok(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
+    """Return a 200 answer; ``length`` None states the true one."""
+    lines = [
+        b"HTTP/1.1 200 OK",
+        b"content-type: application/json",
+        b"content-length: %d" % (len(body) if length is None else length),
+        *headers,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with a TCP reset, as a crashed peer does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def _read_request(connection: socket.socket) -> tuple[bytes, bytes] | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = connection.recv(65536)
+        if not chunk:
+            return None
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head, body

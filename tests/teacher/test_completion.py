@@ -6,9 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medslm.teacher.completion import ErrorBody, read_completion, read_usage
+from medslm.teacher.completion import (
+    ErrorBody,
+    Peek,
+    peek,
+    read_completion,
+    read_usage,
+)
 from medslm.teacher.retry import BadBody
 from tests.teacher.fake_endpoint import says
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
+
+
+def text(body: bytes) -> str:
+    """What the wire makes of a body."""
+    return body.decode("utf-8", "surrogateescape")
 
 
 def body(**changes: object) -> bytes:
@@ -16,9 +29,9 @@ def body(**changes: object) -> bytes:
 
 
 def test_a_whole_completion_is_read():
-    found = read_completion(says("text").body)
+    found = read_completion(text(says("text").body))
 
-    assert found == ("text", "stop", {"prompt_tokens": 7, "completion_tokens": 3}, "served-model")
+    assert found == ("text", "stop", {"prompt_tokens": 7, "completion_tokens": 3}, "m")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +44,7 @@ def test_a_whole_completion_is_read():
     ],
 )
 def test_an_unwanted_end_has_its_name(answer, content, reason):
-    assert read_completion(answer.body)[:2] == (content, reason)
+    assert read_completion(text(answer.body))[:2] == (content, reason)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +72,12 @@ def test_an_unwanted_end_has_its_name(answer, content, reason):
 )
 def test_a_body_that_is_no_completion_is_refused(bad):
     with pytest.raises(BadBody):
-        read_completion(bad)
+        read_completion(text(bad))
 
 
 def test_an_error_inside_a_200_keeps_its_code():
     with pytest.raises(ErrorBody) as caught:
-        read_completion(b'{"error": {"code": "insufficient_quota", "message": "no money"}}')
+        read_completion('{"error": {"code": "insufficient_quota", "message": "no money"}}')
 
     assert (caught.value.code, str(caught.value)) == ("insufficient_quota", "no money")
 
@@ -72,7 +85,7 @@ def test_an_error_inside_a_200_keeps_its_code():
 @given(st.binary(max_size=100) | st.text(max_size=100).map(lambda t: json.dumps(t).encode()))
 def test_any_body_is_read_or_refused(data):
     with pytest.raises((BadBody, ErrorBody)):
-        read_completion(data)
+        read_completion(text(data))
 
 
 @pytest.mark.parametrize(
@@ -90,3 +103,17 @@ def test_any_body_is_read_or_refused(data):
 )
 def test_only_plain_counts_are_usage(value, usage):
     assert read_usage(value) == usage
+
+
+def test_usage_and_id_are_seen_in_any_body_that_has_them():
+    whole = text(says("text").body)
+
+    assert peek(whole).usage == peek(text(body(choices=[]))).usage == USAGE
+    assert peek(whole).id == json.loads(whole)["id"]
+    assert not peek(whole).is_error
+    assert peek('{"error": "no"}') == Peek(None, None, True)
+
+
+@given(st.text(max_size=100))
+def test_a_body_without_them_has_neither(data):
+    assert peek(data) == Peek(None, None, False)

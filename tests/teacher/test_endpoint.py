@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,34 +19,20 @@ from medslm.errors import (
     TooManyFailures,
 )
 from medslm.teacher.endpoint import Endpoint, OpenAIParams, checked_url
-from medslm.teacher.replies import Reply
 from medslm.teacher.requests import Request
+from medslm.teacher.store import open_store
 from medslm.teacher.wire import read_key
 from tests.factories import question
+from tests.teacher.asked import OPENAI, requests
+from tests.teacher.fake_batch import answered, serving_batches, unfinished
 from tests.teacher.fake_endpoint import Answer, FakeEndpoint, Received, echo, fails, says
-from tests.teacher.test_requests import requests
 
 KEY = "sk-canary-0123456789"
 
 
 def teacher(endpoint: FakeEndpoint, **overrides: Any) -> Endpoint:
     environ = overrides.pop("environ", {"THE_KEY": KEY})
-    known: dict[str, Any] = {
-        "backend": "openai",
-        "base_url": endpoint.url,
-        "key_env": "THE_KEY",
-        "model": "m",
-        "temperature": 0.7,
-        "top_p": None,
-        "max_tokens": 80,
-        "structured": False,
-        "concurrency": 1,
-        "timeout_s": 5.0,
-        "attempts": 4,
-        "backoff_s": 0.01,
-        "max_wait_s": 2.0,
-        "max_failed_share": 0.1,
-    }
+    known = {**OPENAI, "base_url": endpoint.url}
     return Endpoint(OpenAIParams(**{**known, **overrides}), "api", environ)
 
 
@@ -55,20 +40,10 @@ def asked(count: int = 1) -> list[Request]:
     return requests([question(str(n)) for n in range(1, count + 1)], per_question=1, top_p=None)
 
 
-def until_error(replies: Iterator[Reply]) -> tuple[list[Reply], MedslmError]:
-    seen: list[Reply] = []
-    try:
-        for reply in replies:
-            seen.append(reply)
-    except MedslmError as exc:
-        return seen, exc
-    raise AssertionError("no error was raised")
-
-
-def test_a_request_says_all_that_its_key_promises_and_nothing_else(endpoint):
+def test_a_request_says_all_that_its_key_promises_and_nothing_else(endpoint, answers):
     (request,) = asked()
 
-    (reply,) = teacher(endpoint).answer([request])
+    (reply,) = answers(teacher(endpoint), [request])
 
     (received,) = endpoint.requests
     assert received.body == {
@@ -82,7 +57,7 @@ def test_a_request_says_all_that_its_key_promises_and_nothing_else(endpoint):
     assert (reply.key, reply.finish_reason, reply.served_model) == (
         request.key,
         "stop",
-        "served-model",
+        "m",
     )
     assert reply.usage == {"prompt_tokens": 7, "completion_tokens": 3}
 
@@ -94,10 +69,10 @@ def test_a_request_says_all_that_its_key_promises_and_nothing_else(endpoint):
         ("new", ["question", "answer", "long_answer"]),
     ],
 )
-def test_structured_replies_are_held_to_the_strategys_fields(endpoint, strategy, fields):
+def test_structured_replies_are_held_to_the_strategys_fields(endpoint, strategy, fields, answers):
     held = teacher(endpoint, structured=True)
 
-    list(held.answer(requests([question()], per_question=1, strategy=strategy)))
+    answers(held, requests([question()], per_question=1, strategy=strategy))
 
     schema = endpoint.requests[0].body["response_format"]["json_schema"]
     assert schema["strict"] is True
@@ -105,12 +80,15 @@ def test_structured_replies_are_held_to_the_strategys_fields(endpoint, strategy,
     assert held.identity(strategy) != teacher(endpoint).identity(strategy)
 
 
-def test_the_sdks_environment_changes_nothing(endpoint):
+def test_A27_the_sdks_environment_changes_nothing(endpoint, tmp_path):
     code = (
         "import sys, tests.teacher.test_endpoint as t\n"
+        "from pathlib import Path\n"
+        "from medslm.teacher.store import open_store\n"
         "from types import SimpleNamespace\n"
         "e = t.teacher(SimpleNamespace(url=sys.argv[1]))\n"
-        "print([r.finish_reason for r in e.answer(t.asked())])\n"
+        "with open_store(Path(sys.argv[2])) as s:\n"
+        "    print([r.finish_reason for g in e.answer(t.asked(), s) for r in g])\n"
     )
     hostile = {
         "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
@@ -123,7 +101,7 @@ def test_the_sdks_environment_changes_nothing(endpoint):
     }
 
     done = subprocess.run(
-        [sys.executable, "-c", code, endpoint.url],
+        [sys.executable, "-c", code, endpoint.url, str(tmp_path)],
         env={**os.environ, **hostile},
         capture_output=True,
         text=True,
@@ -137,18 +115,18 @@ def test_the_sdks_environment_changes_nothing(endpoint):
     assert not {"x-spy", "openai-organization", "openai-project"} & set(headers)
 
 
-def test_an_endpoint_without_keys_gets_none(endpoint):
-    list(teacher(endpoint, key_env=None, environ={"OPENAI_API_KEY": KEY}).answer(asked()))
+def test_an_endpoint_without_keys_gets_none(endpoint, answers):
+    answers(teacher(endpoint, key_env=None, environ={"OPENAI_API_KEY": KEY}), asked())
 
     assert "authorization" not in endpoint.requests[0].headers
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n", "sk-ü", "sk a", "sk-a\nsk-b", "sk-\x00"])
-def test_a_missing_or_unsendable_key_stops_before_anything_is_sent(endpoint, value):
+def test_a_missing_or_unsendable_key_stops_before_anything_is_sent(endpoint, value, answers):
     environ = {} if value is None else {"THE_KEY": value}
 
     with pytest.raises(CredentialsError, match="THE_KEY") as caught:
-        list(teacher(endpoint, environ=environ).answer(asked()))
+        answers(teacher(endpoint, environ=environ), asked())
 
     assert endpoint.requests == []
     assert not value or not value.strip() or value not in str(caught.value)
@@ -172,11 +150,13 @@ def test_space_around_a_key_is_dropped():
         (Answer(200, b'{"error": {"code": "invalid_api_key"}}'), CredentialsError),
     ],
 )
-def test_what_waiting_cannot_cure_stops_everything_after_one_request(endpoint, answer, error):
+def test_what_waiting_cannot_cure_stops_everything_after_one_request(
+    endpoint, answer, error, answers
+):
     endpoint.will(answer)
 
     with pytest.raises(error):
-        list(teacher(endpoint).answer(asked(5)))
+        answers(teacher(endpoint), asked(5))
     assert len(endpoint.requests) == 1
 
 
@@ -197,29 +177,37 @@ def test_what_waiting_cannot_cure_stops_everything_after_one_request(endpoint, a
     ],
     ids=lambda a: f"{a.status} {a.body[:20]!r}",
 )
-def test_what_may_pass_is_tried_again(endpoint, answer):
+def test_what_may_pass_is_tried_again(endpoint, answer, answers):
     endpoint.will(answer, answer, says("fine"))
 
-    (reply,) = teacher(endpoint).answer(asked())
+    (reply,) = answers(teacher(endpoint), asked())
 
     assert (reply.content, len(endpoint.requests)) == ("fine", 3)
 
 
-@pytest.mark.parametrize("answer", [fails(500), fails(429), Answer(hang_up=True)])
-def test_attempts_are_bounded_and_the_next_request_is_not_sent(endpoint, answer):
+@pytest.mark.parametrize("answer", [fails(500), Answer(hang_up=True)])
+def test_attempts_are_bounded_and_the_next_request_is_not_sent(endpoint, answer, answers):
     endpoint.respond = lambda *_: answer
 
     with pytest.raises(TeacherDown, match="PMID 1 in 4 attempts"):
-        list(teacher(endpoint).answer(asked(3)))
+        answers(teacher(endpoint), asked(3))
     assert len(endpoint.requests) == 4
 
 
-def test_a_server_that_is_not_there_is_down():
+def test_an_endpoint_that_refuses_everybody_for_its_rate_is_left(endpoint, answers):
+    endpoint.respond = lambda *_: fails(429)
+
+    with pytest.raises(TeacherDown, match="was refused for its rate"):
+        answers(teacher(endpoint, max_wait_s=1.0), asked(3))
+    assert 2 <= len(endpoint.requests) < 12
+
+
+def test_a_server_that_is_not_there_is_down(answers):
     class Nowhere:
         url = "http://127.0.0.1:9/v1"
 
     with pytest.raises(TeacherDown, match="ConnectError"):
-        list(teacher(Nowhere(), attempts=2).answer(asked()))  # type: ignore[arg-type]
+        answers(teacher(Nowhere(), attempts=2), asked())
 
 
 @pytest.mark.parametrize(
@@ -228,44 +216,45 @@ def test_a_server_that_is_not_there_is_down():
         (fails(400), "rejected"),
         (fails(422), "rejected"),
         (fails(400, code="content_filter"), "content_filter"),
-        (says("half", finish_reason="length"), "length"),
         (says(None, finish_reason="content_filter"), "content_filter"),
         (says(None, refusal="no"), "refusal"),
     ],
 )
-def test_a_request_that_fails_for_good_costs_one_row_and_one_request(endpoint, answer, reason):
+def test_a_request_that_fails_for_good_costs_one_row_and_one_request(
+    endpoint, answer, reason, answers
+):
     endpoint.respond = lambda request, n: answer if n == 0 else echo(request)
 
-    replies = list(teacher(endpoint).answer(asked(3)))
+    replies = answers(teacher(endpoint), asked(3))
 
     assert [r.finish_reason for r in replies] == [reason, "stop", "stop"]
     assert len(endpoint.requests) == 3
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"choices": []}', b"x" * 300_000])
-def test_a_body_that_stays_unreadable_is_invalid_after_two_retries(endpoint, body):
+def test_a_body_that_stays_unreadable_is_invalid_after_two_retries(endpoint, body, answers):
     endpoint.respond = lambda *_: Answer(200, body)
 
-    (reply,) = teacher(endpoint).answer(asked())
+    (reply,) = answers(teacher(endpoint), asked())
 
     assert (reply.content, reply.finish_reason, len(endpoint.requests)) == (None, "invalid", 3)
 
 
-def test_twenty_rejections_in_a_row_are_our_mistake(endpoint):
+def test_twenty_rejections_in_a_row_are_our_mistake(endpoint, until_error):
     endpoint.respond = lambda *_: fails(400)
 
-    seen, error = until_error(teacher(endpoint).answer(asked(30)))
+    seen, error = until_error(teacher(endpoint), asked(30))
 
     assert isinstance(error, TooManyFailures)
     assert len(seen) == len(endpoint.requests) == 20
 
 
-def test_nobody_sends_before_the_servers_retry_after_has_passed(endpoint):
+def test_nobody_sends_before_the_servers_retry_after_has_passed(endpoint, answers):
     def respond(request: Received, before: int) -> Answer:
         return fails(429, retry_after="0.5") if before == 0 else echo(request)
 
     endpoint.respond = respond
-    replies = list(teacher(endpoint, concurrency=4).answer(asked(12)))
+    replies = answers(teacher(endpoint, concurrency=4), asked(12))
 
     at = [r.at for r in endpoint.requests]
     assert len(replies) == 12
@@ -274,26 +263,26 @@ def test_nobody_sends_before_the_servers_retry_after_has_passed(endpoint):
     assert sum(t - at[0] >= 0.5 for t in at) >= 1
 
 
-def test_a_wait_longer_than_allowed_stops_at_once(endpoint):
+def test_a_wait_longer_than_allowed_stops_at_once(endpoint, answers):
     endpoint.will(fails(429, retry_after="3600"))
 
     with pytest.raises(TeacherDown, match="wait 3600 s"):
-        list(teacher(endpoint).answer(asked()))
+        answers(teacher(endpoint), asked())
 
 
 @pytest.mark.parametrize("slow", [{"drip_s": 0.05}, {"delay_s": 3.0}])
-def test_a_slow_answer_ends_at_the_deadline(endpoint, slow):
+def test_a_slow_answer_ends_at_the_deadline(endpoint, slow, answers):
     slow_answer = Answer(200, says("x").body, **slow)
     endpoint.respond = lambda *_: slow_answer
     started = time.monotonic()
 
     with pytest.raises(TeacherDown, match=r"within 0\.4 s"):
-        list(teacher(endpoint, timeout_s=0.4, attempts=2).answer(asked()))
+        answers(teacher(endpoint, timeout_s=0.4, attempts=2), asked())
 
     assert time.monotonic() - started < 2.5
 
 
-def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint):
+def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint, until_error):
     def respond(request: Received, before: int) -> Answer:
         if '"Does treatment 1 ' in request.text:
             return fails(401)
@@ -303,13 +292,13 @@ def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint):
 
     endpoint.respond = respond
 
-    seen, error = until_error(teacher(endpoint, concurrency=4).answer(asked(20)))
+    seen, error = until_error(teacher(endpoint, concurrency=4), asked(20))
 
     assert isinstance(error, CredentialsError)
     assert len(seen) == len(endpoint.requests) - 1 == 3
 
 
-def test_no_more_requests_than_allowed_are_in_flight(endpoint):
+def test_no_more_requests_than_allowed_are_in_flight(endpoint, answers):
     running, most = itertools.count(), []
     active = [0]
 
@@ -323,24 +312,10 @@ def test_no_more_requests_than_allowed_are_in_flight(endpoint):
         return echo(request)
 
     endpoint.respond = respond
-    list(teacher(endpoint, concurrency=3).answer(asked(15)))
+    answers(teacher(endpoint, concurrency=3), asked(15))
 
     assert next(running) == 0
     assert max(most) == 3
-
-
-def test_concurrency_changes_no_content(endpoint):
-    def jittered(request: Received, before: int) -> Answer:
-        answer = echo(request)
-        answer.delay_s = (before * 7 % 5) / 200
-        return answer
-
-    endpoint.respond = jittered
-    one = {r.key: r.content for r in teacher(endpoint).answer(asked(12))}
-    eight = {r.key: r.content for r in teacher(endpoint, concurrency=8).answer(asked(12))}
-
-    assert one == eight
-    assert len(set(one.values())) == 12
 
 
 @pytest.mark.parametrize("answer", [
@@ -348,22 +323,32 @@ def test_concurrency_changes_no_content(endpoint):
     Answer(500, json.dumps({"error": {"message": f"no {KEY}"}}).encode()),
     Answer(200, json.dumps({"error": {"message": f"no {KEY}"}}).encode()),
 ])  # fmt: skip
-def test_the_key_is_never_in_an_error(endpoint, answer):
+def test_the_key_is_never_in_an_error(endpoint, answer, answers):
     endpoint.respond = lambda *_: answer
 
     with pytest.raises(MedslmError) as caught:
-        list(teacher(endpoint, attempts=2).answer(asked()))
+        answers(teacher(endpoint, attempts=2), asked())
 
     assert KEY not in str(caught.value)
     assert "[key]" in str(caught.value)
 
 
-def test_the_key_is_never_in_a_reply(endpoint):
+def test_the_key_is_never_in_a_reply(endpoint, answers):
     endpoint.respond = lambda request, _: says(f"You sent {request.headers['authorization']}")
 
-    (reply,) = teacher(endpoint).answer(asked())
+    (reply,) = answers(teacher(endpoint), asked())
 
     assert reply.content == "You sent Bearer [key]"
+
+
+@pytest.mark.parametrize("key", ["k", "x", "none", "EMPTY"])
+def test_the_dummy_key_of_a_local_server_is_no_secret_and_changes_no_body(endpoint, answers, key):
+    endpoint.respond = lambda *_: says("a kind x, none EMPTY")
+
+    (reply,) = answers(teacher(endpoint, environ={"THE_KEY": key}), asked())
+
+    assert reply.content == "a kind x, none EMPTY"
+    assert reply.usage == {"prompt_tokens": 7, "completion_tokens": 3}
 
 
 @pytest.mark.parametrize(
@@ -380,3 +365,43 @@ def test_an_address_that_may_hold_a_secret_is_refused_without_showing_it(url):
 def test_a_trailing_slash_is_the_same_address():
     assert checked_url("http://host/v1/", "api") == checked_url("http://host/v1", "api")
     assert checked_url("http://host/v2", "api") != checked_url("http://host/v1", "api")
+
+
+def test_a_batch_gives_the_replies_that_sync_gives_under_the_same_keys(tmp_path):
+    with serving_batches() as server:
+        found = []
+        for mode in ("batch", "sync"):
+            with open_store(tmp_path / mode) as store:
+                asker = teacher(server, mode=mode, batch_wait_s=20)
+                groups = list(asker.answer(asked(6), store))
+            found.append({r.key: r.content for group in groups for r in group})
+
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
+    assert server.sizes() == [6]
+    assert set(server.paid.values()) == {2}  # once in each mode, each with a journal of its own
+
+
+def test_a_batch_that_was_left_is_finished_in_sync_and_nothing_is_paid_for_twice(tmp_path, answers):
+    priced = {"price": {"input": 1, "cached": 1, "output": 1}, "max_usd": 1.0}
+    with serving_batches() as server:
+        server.polls = 1000
+        with pytest.raises(TeacherDown, match="run again later"):
+            answers(teacher(server, mode="batch", **priced), asked(8))
+        (batch,) = server.left
+        server.left[batch] = 1
+        done = {line["custom_id"] for line in server.lines(batch)[::2]}
+        server.answer = lambda line: (
+            answered(line) if line["custom_id"] in done else unfinished(line, "batch_cancelled")
+        )
+
+        replies = answers(teacher(server, mode="sync", batch_wait_s=30, **priced), asked(8))
+
+    assert {r.finish_reason for r in replies} == {"stop"}
+    assert len({r.key for r in replies}) == 8
+    assert set(server.paid.values()) == {1}
+    assert server.calls.count("POST /chat/completions") == 4
+    with open_store(tmp_path / "journal") as store:
+        account = store.account([r.key for r in replies])
+    assert (account.lost, account.lost_micros) == (0, 0)
+    assert account.micros == 8 * 10  # 7 + 3 tokens each, at a dollar a million

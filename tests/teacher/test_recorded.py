@@ -9,7 +9,7 @@ from medslm.errors import DataError, IntegrityError
 from medslm.files import sha256_of
 from medslm.teacher.recorded import Recorded, read_recorded
 from tests.factories import question
-from tests.teacher.test_requests import requests
+from tests.teacher.asked import answers_of, requests
 
 LINE = {"pmid": "1", "strategy": "rewrite", "index": 0, "reply": {"question": "Is it?", "a": [1]}}
 
@@ -33,7 +33,7 @@ def test_a_recorded_object_becomes_canonical_json_and_text_stays_text(tmp_path):
     text = {**LINE, "pmid": "2", "reply": "Question: Is it?"}
     teacher = read(recording(tmp_path / "r.jsonl", LINE, text))
 
-    replies = list(teacher.answer(ask_for(teacher, ["1", "2"])))
+    replies = answers_of(teacher, ask_for(teacher, ["1", "2"]))
 
     assert [r.content for r in replies] == ['{"a": [1], "question": "Is it?"}', "Question: Is it?"]
     assert {r.finish_reason for r in replies} == {"stop"}
@@ -42,7 +42,7 @@ def test_a_recorded_object_becomes_canonical_json_and_text_stays_text(tmp_path):
 def test_a_request_without_a_recording_fails_by_name(tmp_path):
     teacher = read(recording(tmp_path / "r.jsonl", LINE))
 
-    (reply,) = teacher.answer(ask_for(teacher, ["9"]))
+    (reply,) = answers_of(teacher, ask_for(teacher, ["9"]))
 
     assert (reply.content, reply.finish_reason) == (None, "missing")
 

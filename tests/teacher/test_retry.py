@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import threading
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medslm.teacher.retry import Floor, Meaning, Stopped, backoff_s, classify, retry_after_s
+from medslm.teacher.retry import Meaning, backoff_s, blames_schema, classify, retry_after_s
 
 NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
 
@@ -32,10 +30,36 @@ NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
         (400, (), Meaning.REJECTED),
         (422, (), Meaning.REJECTED),
         (418, (), Meaning.REJECTED),
+        (405, (), Meaning.REJECTED),
+        (499, (), Meaning.REJECTED),
+        (599, (), Meaning.AGAIN),
+        (300, (), Meaning.REDIRECT),
+        (399, (), Meaning.REDIRECT),
+        (299, (), Meaning.REJECTED),
+        (400, ("credit_balance_exhausted", None), Meaning.MONEY),
+        (400, ("project_spend_limit_exceeded", None), Meaning.MONEY),
+        (400, ("billing_hard_limit_reached", None), Meaning.MONEY),
+        (400, ("billing_not_active", None), Meaning.MONEY),
+        (400, ("invalid_api_key", None), Meaning.CREDENTIALS),
+        (400, ("model_not_found", None), Meaning.CREDENTIALS),
+        (400, ("content_policy_violation", None), Meaning.FILTERED),
+        (400, ("credit", "quota"), Meaning.REJECTED),
     ],
 )
 def test_every_status_has_its_meaning(status, codes, meaning):
     assert classify(status, *codes) is meaning
+
+
+def test_the_names_that_records_carry_are_fixed():
+    """They stand in journals as finish reasons: renaming one would split old counts from new."""
+    assert [meaning.value for meaning in Meaning] == [
+        "credentials",
+        "money",
+        "redirect",
+        "again",
+        "content_filter",
+        "rejected",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +67,8 @@ def test_every_status_has_its_meaning(status, codes, meaning):
     [
         (None, None, None),
         ("2", None, 2.0),
+        ("0", None, 0.0),
+        ("-0.5", None, None),
         ("0.5", None, 0.5),
         ("-3", None, None),
         ("1e309", None, None),
@@ -63,32 +89,23 @@ def test_the_backoff_stays_below_its_cap(attempt, draw):
     assert 0 <= backoff_s(attempt, first_s=0.5, cap_s=30, draw=draw) <= 30
 
 
+def test_the_backoff_of_a_patient_job_stays_a_number():
+    assert backoff_s(100_000, first_s=1.0, cap_s=1e300, draw=0.5) == 2.0**59
+
+
 def test_the_backoff_doubles_its_range():
     assert [backoff_s(n, first_s=1, cap_s=5, draw=0.5) for n in (1, 2, 3, 4)] == [0.5, 1, 2, 2.5]
 
 
-def test_the_floor_keeps_the_latest_of_two_wishes():
-    now = [100.0]
-    waits: list[float] = []
-
-    class Sign(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            waits.append(timeout or 0)
-            now[0] += timeout or 0
-            return False
-
-    floor = Floor(clock=lambda: now[0])
-    floor.raise_by(5)
-    floor.raise_by(2)
-
-    floor.wait(Sign())
-
-    assert waits == [5.0]
-
-
-def test_nobody_passes_the_floor_after_a_stop():
-    stop = threading.Event()
-    stop.set()
-
-    with pytest.raises(Stopped):
-        Floor().wait(stop)
+@pytest.mark.parametrize(
+    ("message", "blamed"),
+    [
+        ("HTTP 400: 'response_format' of type json_schema is not supported", True),
+        ("HTTP 422: extra field: Response_Format", True),
+        ("HTTP 400: Structured Outputs are not available for this model", True),
+        ("HTTP 400: json_schema is not known here", True),
+        ("HTTP 400: temperature must be 1", False),
+    ],
+)
+def test_a_rejection_for_the_schema_names_it(message, blamed):
+    assert blames_schema(message) is blamed

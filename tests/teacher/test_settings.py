@@ -7,34 +7,16 @@ from typing import Any
 import pytest
 import yaml
 
-from medslm.errors import CredentialsError, DataError, ParamsError
+from medslm.errors import CredentialsError, DataError, LeakageError, ParamsError
 from medslm.files import sha256_of
-from medslm.teacher.settings import Plan, load_plan
+from medslm.teacher.asking import Plan
+from medslm.teacher.settings import load_answers, load_ask, load_plan, load_teacher
+from medslm.teacher.store import open_store
 from tests.factories import question
+from tests.teacher.asked import ASK, answers_of
+from tests.teacher.asked import OPENAI as MOST
 
-OPENAI: dict[str, Any] = {
-    "backend": "openai",
-    "base_url": "http://127.0.0.1:9/v1",
-    "key_env": "THE_KEY",
-    "model": "m",
-    "temperature": 0.7,
-    "top_p": None,
-    "max_tokens": 80,
-    "structured": True,
-    "concurrency": 2,
-    "timeout_s": 5,
-    "attempts": 2,
-    "backoff_s": 0,
-    "max_wait_s": 1,
-    "max_failed_share": 0.1,
-}
-ASK: dict[str, Any] = {
-    "teacher": "api",
-    "strategy": "rewrite",
-    "prompt": "v1",
-    "per_question": 1,
-    "seed": 0,
-}
+OPENAI: dict[str, Any] = {**MOST, "structured": True}
 
 
 def plan(folder: Path, *, ask: dict[str, Any] | None = None, **teachers: Any) -> Plan:
@@ -63,13 +45,13 @@ def test_an_api_is_asked_by_chat_and_needs_no_key_before_there_is_work(tmp_path)
     assert [r.prompt for r in made.requests] == ["rewrite/chat-v1"]
     assert made.requests[0].sampling.temperature == 0.7
     with pytest.raises(CredentialsError, match="THE_KEY"):
-        list(made.teacher.answer(made.requests))
+        answers_of(made.teacher, made.requests)
 
 
 def test_a_recording_is_asked_without_a_prompt(tmp_path):
     made = plan(tmp_path, ask={"teacher": "recorded"})
 
-    (reply,) = made.teacher.answer(made.requests)
+    (reply,) = answers_of(made.teacher, made.requests)
 
     assert (made.requests[0].prompt, made.requests[0].messages) == ("recorded", ())
     assert reply.content == "Is it?"
@@ -93,6 +75,10 @@ def test_what_the_endpoint_is_changes_the_keys(tmp_path, change):
         {"timeout_s": 9},
         {"max_failed_share": 1},
         {"key_env": None},
+        {"mode": "batch"},
+        {"price": {"input": 1, "cached": 1, "output": 1}, "max_usd": 1.0},
+        {"rpm": 100, "tpm": 1000},
+        {"accept_models": ["n"]},
     ],
 )
 def test_how_an_endpoint_is_asked_changes_no_key(tmp_path, change):
@@ -105,7 +91,11 @@ def test_how_an_endpoint_is_asked_changes_no_key(tmp_path, change):
     ("ask", "api", "complaint"),
     [
         ({"teacher": "nobody"}, {}, r"teachers\.nobody: there is no such entry .*api, recorded"),
-        ({"strategy": "translate"}, {}, r"asks\.mine\.strategy: .*'rewrite' or 'new'.*'translate'"),
+        (
+            {"strategy": "translate"},
+            {},
+            r"asks\.mine\.strategy: .*'rewrite', 'new', 'counterfactual' or 'pseudo-label'.*'translate'",
+        ),
         ({"prompt": "v77"}, {}, r"no prompt rewrite/chat-v77"),
         ({"per_question": 0}, {}, r"asks\.mine\.per_question"),
         ({"surprise": 1}, {}, r"asks\.mine\.surprise: Extra inputs"),
@@ -119,6 +109,65 @@ def test_how_an_endpoint_is_asked_changes_no_key(tmp_path, change):
 def test_a_wrong_setting_is_named(tmp_path, ask, api, complaint):
     with pytest.raises(ParamsError, match=complaint):
         plan(tmp_path, ask=ask, api={**OPENAI, **api})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"price": "listed"}, r"teachers\.api\.price: listed: .*127\.0\.0\.1.*another server"),
+        (
+            {"price": "listed", "base_url": None, "model": "gpt-99"},
+            r"gpt-99 is not in the price list",
+        ),
+        ({"price": {"input": 1, "cached": 1, "output": 1}}, r"teachers\.api\.max_usd: null"),
+    ],
+)
+def test_nothing_is_sent_at_a_price_nobody_knows_or_without_a_cap(tmp_path, change, complaint):
+    made = plan(tmp_path, api={**OPENAI, "key_env": None, **change})
+
+    with open_store(tmp_path / "j") as store, pytest.raises(ParamsError, match=complaint):
+        list(made.teacher.answer(made.requests, store))
+
+
+def test_a_teachers_own_answers_follow_worked_examples(tmp_path):
+    plan(tmp_path)
+    params = tmp_path / "params.yaml"
+    sections = yaml.safe_load(params.read_text())
+    entry = {"teacher": "api", "shots": 2, "prompt": "v1", "seed": 0}
+    params.write_text(yaml.safe_dump({**sections, "answers": {"api-2-shot": entry}}))
+    examples = [question(str(n)) for n in range(10, 14)]
+
+    made = load_answers(params, "api-2-shot", [question("1"), question("2")], examples, environ={})
+
+    assert [(r.pmid, r.strategy, r.prompt) for r in made.requests] == [
+        ("1", "answer", "answer/chat-v1"),
+        ("2", "answer", "answer/chat-v1"),
+    ]
+    roles = [message.role for message in made.requests[0].messages]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
+    with pytest.raises(LeakageError):
+        load_answers(params, "api-2-shot", [question("10")], examples, environ={})
+
+
+def test_yaml_reads_yes_and_no_as_booleans_and_we_read_them_back(tmp_path):
+    plan(tmp_path)
+    params = tmp_path / "params.yaml"
+    shares = "{yes: 0.5, no: 0.25, maybe: 0.25}"
+    params.write_text(params.read_text().replace("answers: null", f"answers: {shares}"))
+
+    assert load_ask(params, "mine").answers == {"yes": 0.5, "no": 0.25, "maybe": 0.25}
+
+    params.write_text(params.read_text().replace("maybe: 0.25", "perhaps: 0.25"))
+    with pytest.raises(ParamsError, match=r"answers\.perhaps"):
+        load_ask(params, "mine")
+
+
+def test_a_teachers_section_is_read_by_its_backend(tmp_path):
+    plan(tmp_path)
+
+    found = load_teacher(tmp_path / "params.yaml", "api")
+
+    assert (found.backend, found.max_failed_share) == ("openai", 0.1)
 
 
 def test_an_unknown_ask_is_named_with_the_known_ones(tmp_path):

@@ -35,6 +35,7 @@ PARAMS: dict[str, Any] = {
     "split": {"protocol": "official", "folds": [0]},
     "teachers": {"local": {"backend": "local", "temperature": 0.7}},
     "asks": {"local-new": {"teacher": "local", "strategy": "new", "per_question": 2}},
+    "answers": {},
     "quality": {"min_kept": 5},
     "variants": {"none": [], "new": ["local-new"]},
     "student": {
@@ -78,6 +79,13 @@ class Project:
         body = {**PARAMS, **changes}
         write_text(self.root / "params.yaml", yaml.safe_dump(body, sort_keys=False))
 
+    def write_answers(self, name: str, **entry: Any) -> None:
+        """Add a teacher's own answers, scored."""
+        self.write_params(answers={name: entry})
+        self.write_score(name, 0.4)
+        write_text(self.root / f"data/answers/{name}.jsonl", f"{name}\n")
+        write_text(self.root / f"data/predictions/{name}.jsonl", "{}\n")
+
     def write_variant(self, name: str, dev_f1: float) -> None:
         write_text(self.root / f"data/mix/{name}.jsonl", f"{name}\n")
         write_text(self.root / f"data/predictions/{name}.jsonl", f"{name} {dev_f1}\n")
@@ -108,12 +116,18 @@ class Project:
             found[f"train@{v}"] = ([f"data/mix/{v}.jsonl", split[1]], trained)
             found[f"predict@{v}"] = ([f"models/{v}", *split[1:]], [f"data/predictions/{v}.jsonl"])
         found["baselines"] = (split[1:], [f"data/predictions/{b}.jsonl" for b in BASELINES])
+        for name in self.params["answers"]:
+            reply, held_out = f"data/answers/{name}.jsonl", split[1:]
+            found[f"answer@{name}"] = (split, [reply])
+            made = [f"data/predictions/{name}.jsonl", f"metrics/score/{name}.json"]
+            found[f"score_answers@{name}"] = ([reply, *held_out], made)
         names = [*self.params["variants"], *BASELINES]
         for name in names:
             found[f"score@{name}"] = (
                 [f"data/predictions/{name}.jsonl", *split[1:]],
                 [f"metrics/score/{name}.json"],
             )
+        names += self.params["answers"]
         scores = [f"metrics/score/{name}.json" for name in names]
         found["compare"] = (scores, ["metrics/compare.json"])
         found["gate"] = ([], ["metrics/gate.json"])
@@ -152,9 +166,8 @@ class Project:
 
     def records(self) -> list[Record]:
         path = self.root / "params.yaml"
-        return records(
-            self.files(), {name: load_value(path, name) for name in SECTIONS}, list(BASELINES)
-        )
+        params = {name: load_value(path, name) for name in SECTIONS}
+        return records(self.files(), params, [*BASELINES, *params["answers"]])
 
     @contextlib.contextmanager
     def store(self) -> Iterator[Store]:

@@ -62,6 +62,42 @@ def test_a_plain_variant_and_a_baseline_log_no_params_of_asks_they_do_not_use(pr
     assert majority.data.tags["medslm.kind"] == "baseline"
 
 
+def test_a_teachers_answers_get_a_run_with_the_params_that_shaped_them(project):
+    project.write_answers("few-shot", teacher="local", shots=3)
+    project.relock()
+
+    with project.store() as store:
+        tracked = project.track(store)
+        run, majority = (run_of(store, tracked, name) for name in ("few-shot", "majority"))
+
+    assert run.data.tags["medslm.kind"] == "baseline"
+    assert run.data.params["answers.few-shot.shots"] == "3"
+    assert run.data.params["teachers.local.temperature"] == "0.7"
+    assert not [k for k in run.data.params if k.startswith(("student.", "tune.", "asks."))]
+    assert majority.data.params["student.model"] == "base-model"
+    assert not [k for k in majority.data.params if k.startswith(("answers.", "teachers."))]
+
+
+def test_other_answers_make_a_run_of_their_own_and_leave_the_others_alone(project):
+    project.write_answers("few-shot", teacher="local", shots=3)
+    with project.store() as store:
+        first = project.relock().track(store)
+        write_text(project.root / "data/answers/few-shot.jsonl", "other replies\n")
+        second = project.relock().track(store)
+
+    assert second["few-shot"].run_id != first["few-shot"].run_id
+    assert second["majority"].run_id == first["majority"].run_id
+
+
+@pytest.mark.parametrize("entry", [{"shots": 3}, {"teacher": "nobody", "shots": 3}])
+def test_answers_of_nobody_are_named(project, entry):
+    project.write_answers("few-shot", **entry)
+
+    named = "teachers.nobody" if "teacher" in entry else "answers.few-shot"
+    with pytest.raises(ParamsError, match=named):
+        project.relock().records()
+
+
 def test_tracking_twice_makes_no_second_run_and_other_results_make_one_more(project):
     with project.store() as store:
         first = project.track(store)

@@ -2,43 +2,97 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from medslm.data.records import Example, Pair, Question
+from medslm.data.records import Answer, Example, Pair, Question
 from medslm.errors import DataError, LeakageError
 
+DUPLICATE = "duplicate"
+CONTRADICTION = "contradiction"
 
-def mix(train: Sequence[Question], kept: Mapping[str, Sequence[Pair]]) -> list[Example]:
+# What makes two examples the same but for their answers: PMID, question, abstract.
+_Asked = tuple[str, str, str]
+
+
+class Mix(NamedTuple):
+    """The examples of a variant, and how many pairs were left out of it by reason."""
+
+    examples: list[Example]
+    left_out: dict[str, int]
+
+
+def mix(
+    train: Sequence[Question],
+    unlabelled: Sequence[Question],
+    kept: Mapping[str, Sequence[Pair]],
+) -> Mix:
     """Return the examples of a variant in a fixed order: real ones in file order, then ask by ask.
 
     Every real question stays: the last tenth of human data is the most expensive to lose (Ashok &
-    May 2025, arXiv 2410.13098). Raises DataError if there is nothing to train on, LeakageError for a
-    pair whose abstract is not a training one.
+    May 2025, arXiv 2410.13098). No question is trained on twice: a pair that asks what stands in
+    the mix already, about the same abstract, is left out as a duplicate, and where asks answer the
+    same question differently all their pairs are left out as contradictions, or those that
+    differ from the expert. Raises DataError if there is nothing to train on, LeakageError for a
+    pair whose abstract is neither a training nor an unlabelled one.
     """
     if not train:
         raise DataError("the training split is empty: nothing to train on")
-    by_pmid = {q.pmid: q for q in train}
+    sources = {q.pmid: q for q in [*train, *unlabelled]}
     examples = [_real(q) for q in train]
-    for ask, pairs in kept.items():
-        for pair in pairs:
-            if pair.pmid not in by_pmid:
-                raise LeakageError(
-                    f"pair {pair.id} of {ask} belongs to PMID {pair.pmid}, which is not a training one"
-                )
-            examples.append(
-                Example(
-                    pmid=pair.pmid,
-                    question=pair.question,
-                    context=by_pmid[pair.pmid].context,
-                    answer=pair.answer,
-                    source=ask,
-                    pair_id=pair.id,
-                )
-            )
-    return examples
+    offered = [_generated(pair, sources, ask) for ask, pairs in kept.items() for pair in pairs]
+    added, left_out = _sift(offered, {_asked(e): e.answer for e in examples})
+    return Mix([*examples, *added], left_out)
+
+
+def _sift(offered: Sequence[Example], gold: Mapping[_Asked, Answer]) -> Mix:
+    """Return those of the generated examples that ask something new and that none contradicts."""
+    claims: defaultdict[_Asked, set[Answer]] = defaultdict(set)
+    for example in offered:
+        claims[_asked(example)].add(example.answer)
+    taken = set(gold)
+    added: list[Example] = []
+    left_out: Counter[str] = Counter()
+    for example in offered:
+        asked = _asked(example)
+        right = {gold[asked]} if asked in gold else claims[asked]
+        if right != {example.answer}:
+            left_out[CONTRADICTION] += 1
+        elif asked in taken:
+            left_out[DUPLICATE] += 1
+        else:
+            taken.add(asked)
+            added.append(example)
+    return Mix(added, dict(sorted(left_out.items())))
 
 
 def _real(q: Question) -> Example:
     if q.answer is None:
         raise DataError(f"PMID {q.pmid}: a training question without an answer")
     return Example(q.pmid, q.question, q.context, q.answer, "real", None)
+
+
+def _generated(pair: Pair, sources: Mapping[str, Question], ask: str) -> Example:
+    source = sources.get(pair.pmid)
+    if source is None:
+        raise LeakageError(
+            f"pair {pair.id} of {ask} belongs to PMID {pair.pmid}, which is not a training one"
+        )
+    return Example(
+        pmid=pair.pmid,
+        question=pair.question,
+        context=pair.abstract(source),
+        answer=pair.answer,
+        source=ask,
+        pair_id=pair.id,
+    )
+
+
+def _asked(example: Example) -> _Asked:
+    """Return what an example asks, whatever the case of its letters and its blanks."""
+    return example.pmid, _plain(example.question), _plain(example.context)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

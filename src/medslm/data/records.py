@@ -53,7 +53,8 @@ class Exchange:
     """One request to a teacher and its reply, as `ask` hands it on: no clock, so equal work is equal bytes.
 
     ``content`` is None when the request failed for good; ``finish_reason`` then says why.
-    ``prompt`` names the prompt file with its version; ``usage`` counts tokens where the server said.
+    ``prompt`` names the prompt file with its version; ``usage`` counts tokens where the server said;
+    ``structured`` says whether the reply was held to a schema or grammar.
     """
 
     __pydantic_config__ = _STRICT
@@ -66,12 +67,16 @@ class Exchange:
     content: str | None
     finish_reason: str
     served_model: str
+    structured: bool
     usage: dict[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A generated question with its answer; its abstract is the source's, found by ``pmid``."""
+    """A question with a teacher's answer. ``pmid`` names its source.
+
+    ``context`` is the abstract when it is the pair's own, None when it is the source's.
+    """
 
     __pydantic_config__ = _STRICT
     id: str
@@ -81,8 +86,13 @@ class Pair:
     prompt: str
     reply_key: str
     question: str
+    context: str | None
     answer: Answer
     long_answer: str
+
+    def abstract(self, source: Question) -> str:
+        """Return the abstract that the question is about."""
+        return source.context if self.context is None else self.context
 
 
 @dataclass(frozen=True, slots=True)

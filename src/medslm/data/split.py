@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,13 @@ PQAL_PMIDS_SHA256 = "7a6c316c94747ae97a9f55b7d28908884db6bf7cf13fcce4b969943c9cb
 OFFICIAL_TEST_SHA256 = "406e3b89eff577ed38571eca5a5819734a6f49ac0437d171b6c64e5c3cd195f8"
 
 Labelled = tuple[str, Answer | None]
+
+
+class Unlabelled(NamedTuple):
+    """Questions without answers that may be used, and how many may not as they have a label."""
+
+    questions: list[Question]
+    labelled: int
 
 
 class SplitParams(Section):
@@ -89,6 +97,28 @@ def select(result: Split, folds: Sequence[int]) -> dict[str, Fold]:
             f"fold {empty[0]} is empty: {len(result.test)} test questions are too few data"
         )
     return {str(f): result.folds[f] for f in folds}
+
+
+def unlabelled_part(
+    candidates: Sequence[Question], labelled: Sequence[Question], *, limit: int | None
+) -> Unlabelled:
+    """Return the questions without an answer whose PMID no labelled question has, in file order.
+
+    Above ``limit`` those with the smallest SHA-256 of their PMID stay, so that a higher limit only
+    adds. Raises DataError for a question with an answer or a PMID that stands twice.
+    """
+    known = {q.pmid for q in labelled}
+    repeated = [p for p, n in Counter(q.pmid for q in candidates).items() if n > 1]
+    if repeated:
+        raise DataError(f"PMID {repeated[0]}: stands twice in the unlabelled questions")
+    if answered := [q.pmid for q in candidates if q.answer is not None]:
+        raise DataError(
+            f"PMID {answered[0]}: has a final_decision; data.unlabelled is for questions without"
+        )
+    free = [q for q in candidates if q.pmid not in known]
+    ranked = sorted(free, key=lambda q: hashlib.sha256(q.pmid.encode()).digest())
+    chosen = {q.pmid for q in ranked[:limit]}
+    return Unlabelled([q for q in free if q.pmid in chosen], len(candidates) - len(free))
 
 
 def write_folds(path: Path, folds: Mapping[str, Fold]) -> None:

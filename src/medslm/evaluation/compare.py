@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,9 @@ Name = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")
 ]  # DVC reads a dot as a path
 Variants = dict[Name, list[Name]]
-Asks = dict[Name, dict[str, Any]]  # only the names matter here; the teacher's room reads the rest
+# Only the names matter here; the teacher's room reads the rest.
+Asks = dict[Name, dict[str, Any]]
+Answers = dict[Name, dict[str, Any]]
 Kind = Literal["cited", "baseline", "variant"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -135,6 +137,14 @@ def compare(
     )
 
 
+def lines_above(baselines: Iterable[str], answers: Iterable[str]) -> list[str]:
+    """Return what stands above the variants and is never chosen, each once.
+
+    First ``compare.baselines``, then the teachers' own ``answers`` that are not named there.
+    """
+    return list(dict.fromkeys([*baselines, *answers]))
+
+
 def choose(sheets: Mapping[str, Sheet], *, variants: Sequence[str], metric: Metric) -> str:
     """Return the variant best on dev by ``metric``; of equal ones the first.
 
@@ -230,7 +240,8 @@ def _require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
         raise ParamsError("variants: is empty, so there is nothing to choose from: add one")
     if both := sorted(set(variants) & set(baselines)):
         raise ParamsError(
-            f"variants: {', '.join(both)} is also a baseline in compare.baselines: rename it"
+            f"variants: {', '.join(both)} is also a baseline in compare.baselines or answers: "
+            "rename it"
         )
 
 

@@ -106,6 +106,7 @@ def pool(rows: Rows) -> dict[str, Pooled]:
     """Return one answer per question: a single row as it is, several by their mean probabilities.
 
     Rows without an answer abstain: they have no say in the mean; if all do, there is no answer.
+    Rows without probabilities must all say the same, which is then the answer; else DataError.
     """
     return {pmid: _pool_one(pmid, group) for pmid, group in sorted(rows.items())}
 
@@ -199,10 +200,12 @@ def _pool_one(pmid: str, rows: Sequence[Prediction]) -> Pooled:
     if not answered:
         return Pooled(None, {})
     if not all(row.probabilities for row in answered):
-        raise DataError(
-            f"PMID {pmid}: {len(answered)} answers without probabilities cannot be averaged: "
-            "score one fold and one seed at a time"
-        )
+        if len({row.answer for row in answered}) > 1:
+            raise DataError(
+                f"PMID {pmid}: {len(answered)} different answers without probabilities cannot be "
+                "averaged: score one fold and one seed at a time"
+            )
+        return Pooled(answered[0].answer, {})  # what all say, any mean of theirs says too
     # fsum is exact, so the order of the rows cannot change a digit
     mean = {
         label: math.fsum(r.probabilities[label] for r in answered) / len(answered)

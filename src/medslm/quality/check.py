@@ -9,9 +9,16 @@ from typing import NamedTuple
 
 from medslm.data.records import Ballot, Dropped, Pair, Question
 from medslm.errors import DataError
-from medslm.quality.leakage import HeldOut, require_disjoint, require_no_test_source
-from medslm.quality.rules import Case, Drop, Limits, near_identical, reasons
+from medslm.quality.leakage import (
+    HeldOut,
+    held_out_abstract,
+    held_out_question,
+    require_disjoint,
+    require_no_test_source,
+)
+from medslm.quality.rules import Case, Drop, Limits, reasons
 from medslm.quality.text import fold, words
+from medslm.quality.wording import near_identical
 
 _ORDER = {reason: number for number, reason in enumerate(Drop)}
 
@@ -28,6 +35,7 @@ def check(
     ballots: Sequence[Ballot],
     *,
     train: Sequence[Question],
+    unlabelled: Sequence[Question],
     dev: Sequence[Question],
     test: Sequence[Question],
     limits: Limits,
@@ -37,10 +45,13 @@ def check(
     Checking what was kept keeps it all. Raises LeakageError if a pair comes from a test question
     or the parts overlap, DataError if ids repeat or the ballots are not those of these pairs.
     """
-    require_disjoint(train, test)
+    require_disjoint(train, unlabelled, dev, test)
     require_no_test_source(pairs, test)
     require_matching(pairs, ballots)
-    why = _single(pairs, ballots, train=train, held_out=[*dev, *test], limits=limits)
+    held_out = [*dev, *test]
+    why = _single(pairs, ballots, sources=[*train, *unlabelled], held_out=held_out, limits=limits)
+    for pair_id in _about_held_out(pairs, unlabelled, held_out, limits.leak_overlap):
+        why[pair_id].add(Drop.LEAKS_HELD_OUT)
     for pair_id in _contradicting(pairs, limits.near_identical):
         why[pair_id].add(Drop.CONTRADICTION)
     for pair_id in _repeating(pairs, why):
@@ -69,17 +80,17 @@ def _single(
     pairs: Sequence[Pair],
     ballots: Sequence[Ballot],
     *,
-    train: Sequence[Question],
+    sources: Sequence[Question],
     held_out: Sequence[Question],
     limits: Limits,
 ) -> dict[str, set[Drop]]:
-    """Return the reasons that need no other pair; without a train source there is just one."""
-    sources = {question.pmid: question for question in train}
+    """Return the reasons that need no other pair; without a source there is just one."""
+    by_pmid = {question.pmid: question for question in sources}
     votes = {ballot.pair_id: ballot for ballot in ballots}
-    index = HeldOut(held_out, overlap=limits.leak_overlap)
+    index = HeldOut(held_out, text=held_out_question, overlap=limits.leak_overlap)
     why: dict[str, set[Drop]] = {}
     for pair in pairs:
-        source = sources.get(pair.pmid)
+        source = by_pmid.get(pair.pmid)
         if source is None:
             why[pair.id] = {Drop.LEAKS_HELD_OUT}
             continue
@@ -90,10 +101,29 @@ def _single(
     return why
 
 
+def _about_held_out(
+    pairs: Iterable[Pair],
+    unlabelled: Sequence[Question],
+    held_out: Sequence[Question],
+    overlap: float,
+) -> set[str]:
+    """Return the ids of pairs about an unlabelled abstract that is a held-out one in other clothes.
+
+    A PMID tells the parts of one file apart, but not a second publication of the same study.
+    """
+    sources = {question.pmid: question for question in unlabelled}
+    asked = {pair.pmid for pair in pairs} & set(sources)
+    if not asked:
+        return set()
+    index = HeldOut(held_out, text=held_out_abstract, overlap=overlap)
+    again = {pmid for pmid in asked if index.has(sources[pmid].context, beside=pmid)}
+    return {pair.id for pair in pairs if pair.pmid in again}
+
+
 def _contradicting(pairs: Iterable[Pair], bound: float) -> set[str]:
     """Return the ids of near-identical questions of one abstract that claim different answers."""
     found: set[str] = set()
-    for siblings in _by_pmid(pairs).values():
+    for siblings in _by_abstract(pairs).values():
         asked = {pair.id: words(pair.question) for pair in siblings}
         for one, other in combinations(siblings, 2):
             if one.answer == other.answer:
@@ -109,7 +139,7 @@ def _repeating(pairs: Iterable[Pair], why: Mapping[str, set[Drop]]) -> set[str]:
     First is the smallest id among those with no other reason, so that a bad twin drops no good one.
     """
     found: set[str] = set()
-    for siblings in _by_pmid(pairs).values():
+    for siblings in _by_abstract(pairs).values():
         twins: defaultdict[str, list[Pair]] = defaultdict(list)
         for pair in siblings:
             twins[fold(pair.question)].append(pair)
@@ -119,10 +149,11 @@ def _repeating(pairs: Iterable[Pair], why: Mapping[str, set[Drop]]) -> set[str]:
     return found
 
 
-def _by_pmid(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
-    groups: defaultdict[str, list[Pair]] = defaultdict(list)
+def _by_abstract(pairs: Iterable[Pair]) -> dict[tuple[str, str | None], list[Pair]]:
+    """Group pairs that are about the same text: a source, or the same edit of it."""
+    groups: defaultdict[tuple[str, str | None], list[Pair]] = defaultdict(list)
     for pair in pairs:
-        groups[pair.pmid].append(pair)
+        groups[pair.pmid, pair.context].append(pair)
     return groups
 
 

@@ -15,12 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medslm.data.records import ANSWERS
-from medslm.quality.parse import INHERITS_ANSWER
-from medslm.quality.rows import COLUMNS, Row
+from medslm.quality.parse import EDITS_CONTEXT, INHERITS_ANSWER, LABELS_SOURCE
+from medslm.quality.rows import COLUMNS, UNLABELLED, Row
 from medslm.quality.verdict import Outcome, Severity
 
 MAX_IDS = 50
 DIGITS = 6
+# Whether pairs have the gold answer: where there is one, a pseudo-label confirms it.
+_KEEPS_GOLD = {INHERITS_ANSWER: True, EDITS_CONTEXT: False, LABELS_SOURCE: True}
+_RESTS_ON_GOLD = {INHERITS_ANSWER, EDITS_CONTEXT}
 _PROBABILITY_SLACK = 0.001  # ballots are rounded to six digits
 
 
@@ -152,7 +155,7 @@ def _table(min_kept: int) -> list[Any]:
         _named(
             gxe.ExpectCompoundColumnsToBeUnique,
             "no_question_twice_per_abstract",
-            column_list=["pmid", "folded_question"],
+            column_list=["pmid", "folded_question", "context"],
         ),
         *(_named(never_null, "is_never_null", column=column) for column in COLUMNS),
     ]
@@ -188,13 +191,16 @@ def _values(strategy: str) -> list[Any]:
         "answer": [*ANSWERS],
         "source_answer": [*ANSWERS],
         "strategy": [strategy],
-        "in_train": [True],
+        "has_source": [True],
         "in_test": [False],
         "clear_of_held_out": [True],
-        "differs_from_source": [True],
     }
-    if strategy == INHERITS_ANSWER:
-        allowed["keeps_gold_answer"] = [True]
+    if strategy in _KEEPS_GOLD:
+        allowed["keeps_gold_answer"] = [_KEEPS_GOLD[strategy]]
+    if strategy not in _RESTS_ON_GOLD:
+        allowed["source_answer"].append(UNLABELLED)
+    if strategy != LABELS_SOURCE:
+        allowed["differs_from_source"] = [True]
     listed = gxe.ExpectColumnValuesToBeInSet
     counted = gxe.ExpectColumnUniqueValueCountToBeBetween
     same = "is_the_same_throughout"

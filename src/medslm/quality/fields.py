@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn
 
 MAX_DEPTH = 20  # a reply needs one level; Python's own limit would depend on the caller's stack
 
-_FIELD_OF = {
+# What a key stands for, by strategy where it is not the common one. A completion has one edit, as
+# two lines.
+_COMMON = {
     "question": "question",
     "answer": "answer",
     "long_answer": "long_answer",
     "reason": "long_answer",
     "conclusion": "long_answer",
 }
+_FIELDS_OF = {
+    "counterfactual": {
+        "edits": "edits",
+        "change": "find",
+        "into": "replace",
+        "answer": "answer",
+        "long_answer": "long_answer",
+        "reason": "long_answer",
+        "conclusion": "long_answer",
+    },
+}
+
+# The field whose key a completion prompt ends in, so that a reply may start right with its value.
+_FIRST_FIELD = {"counterfactual": "find", "pseudo-label": "answer", "answer": "answer"}
 _QUOTES = {'"': '"', "\u201c": "\u201d"}
 
 
@@ -34,6 +51,10 @@ class Unread(StrEnum):
     NO_QUESTION = "no_question"
     NO_ANSWER = "no_answer"
     UNKNOWN_ANSWER = "unknown_answer"
+    NO_EDITS = "no_edits"
+    EDIT_NOT_FOUND = "edit_not_found"
+    EDIT_NOT_UNIQUE = "edit_not_unique"
+    EDITS_OVERLAP = "edits_overlap"
 
 
 class CannotReadError(Exception):
@@ -48,16 +69,19 @@ class _Repeated(ValueError):
     """A JSON object names a key twice."""
 
 
-def find_fields(content: str, *, bare_question: bool) -> dict[str, object]:
-    """Return what the reply gives for question, answer and long_answer (also reason, conclusion).
+def find_fields(content: str, *, strategy: str, completes: bool) -> dict[str, object]:
+    """Return what the reply gives for the fields of its strategy.
 
-    Keys count in any case, other keys are ignored. ``bare_question`` says that the prompt ended in
-    "Question:", so that a first line without a key is the question. Raises CannotReadError.
+    These are question, answer and long_answer (also reason, conclusion); of a counterfactual edits
+    (in lines: change and into), answer and long_answer. Keys count in any case, other keys are
+    ignored. ``completes`` says that the reply completes a prompt that ended in a key, so that a
+    first line without one is the value of that key. Raises CannotReadError.
     """
+    known = _FIELDS_OF.get(strategy, _COMMON)
     body = _unfenced(content)
     if body.startswith(("{", "[")):
-        return _json_fields(body)
-    return _line_fields(body, bare_question=bare_question)
+        return _json_fields(body, known)
+    return _line_fields(body, known, _FIRST_FIELD.get(strategy, "question") if completes else None)
 
 
 def _unfenced(content: str) -> str:
@@ -71,7 +95,7 @@ def _unfenced(content: str) -> str:
     return "\n".join(lines[fences[0] + 1 : fences[1]]).strip()
 
 
-def _json_fields(body: str) -> dict[str, object]:
+def _json_fields(body: str, known: Mapping[str, str]) -> dict[str, object]:
     if _depth(body) > MAX_DEPTH:
         raise CannotReadError(Unread.TOO_DEEP)
     try:
@@ -84,13 +108,13 @@ def _json_fields(body: str) -> dict[str, object]:
         raise CannotReadError(Unread.NOT_JSON_OR_FIELDS)
     fields: dict[str, object] = {}
     for key, entry in value.items():
-        _add(fields, key, entry)
+        _add(fields, key, entry, known)
     if not fields:
         raise CannotReadError(Unread.NOT_JSON_OR_FIELDS)
     return fields
 
 
-def _line_fields(body: str, *, bare_question: bool) -> dict[str, object]:
+def _line_fields(body: str, known: Mapping[str, str], first: str | None) -> dict[str, object]:
     """Read ``key: value`` lines. Only a long answer goes on over several lines."""
     fields: dict[str, object] = {}
     last = ""
@@ -98,12 +122,12 @@ def _line_fields(body: str, *, bare_question: bool) -> dict[str, object]:
         key, colon, value = line.partition(":")
         if not line:
             continue
-        if colon and (field := _field_of(key)) is not None:
-            _add(fields, key, _unquoted(value.strip().removeprefix("**").strip()))
+        if colon and (field := _field_of(key, known)) is not None:
+            _add(fields, key, _unquoted(value.strip().removeprefix("**").strip()), known)
             last = field
-        elif not fields and bare_question:
-            fields["question"] = _unquoted(line)
-            last = "question"
+        elif not fields and first is not None:
+            fields[first] = _unquoted(line)
+            last = first
         elif last == "long_answer":
             fields[last] = f"{fields[last]} {line}"
         else:
@@ -113,12 +137,12 @@ def _line_fields(body: str, *, bare_question: bool) -> dict[str, object]:
     return fields
 
 
-def _field_of(key: str) -> str | None:
-    return _FIELD_OF.get(key.strip(" *#_-").casefold().replace(" ", "_"))
+def _field_of(key: str, known: Mapping[str, str]) -> str | None:
+    return known.get(key.strip(" *#_-").casefold().replace(" ", "_"))
 
 
-def _add(fields: dict[str, object], key: str, value: object) -> None:
-    field = _field_of(key)
+def _add(fields: dict[str, object], key: str, value: object, known: Mapping[str, str]) -> None:
+    field = _field_of(key, known)
     if field is None:
         return
     if field in fields:

@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from medslm.data.records import Pair, Question
 from medslm.errors import DataError, LeakageError
 from medslm.quality.text import grams, words
 
-# Runs of eight words: the size at which no two real questions of PQA-L share more than a hundredth
-# of their runs, so that whatever is found comes from generation.
+# Runs of eight words: the size at which no two real questions of PQA-L, and no two abstracts, share
+# more than a hundredth of their runs, so that whatever is found is no coincidence.
 GRAM = 8
 
 
 class HeldOut:
-    """The questions of dev and test, indexed so that one lookup costs one question's runs."""
+    """A text of each question of dev and test, so that one lookup costs one text's runs."""
 
-    def __init__(self, questions: Iterable[Question], *, overlap: float) -> None:
-        """Index ``questions``; a text matches at ``overlap`` Jaccard of its runs, or when equal."""
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        *,
+        text: Callable[[Question], str],
+        overlap: float,
+    ) -> None:
+        """Index ``text`` of ``questions``; another matches at ``overlap`` Jaccard of their runs."""
         self._overlap = overlap
         self._pmids: list[str] = []
         self._sizes: list[int] = []
         self._holders: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, question in enumerate(questions):
-            runs = grams(words(question.question), GRAM)
+            runs = grams(words(text(question)), GRAM)
             self._pmids.append(question.pmid)
             self._sizes.append(len(runs))
             for run in runs:
                 self._holders[run].append(number)
 
-    def has(self, question: str, *, beside: str) -> bool:
-        """Tell whether a held-out question is equal to this text or nearly so.
+    def has(self, text: str, *, beside: str) -> bool:
+        """Tell whether a held-out text is equal to this one or nearly so.
 
         The one with PMID ``beside`` does not count: with several folds the text's own source is
         held out in one of them, where its pairs are left out of training as well.
         """
-        runs = grams(words(question), GRAM)
+        runs = grams(words(text), GRAM)
         shared = Counter(number for run in runs for number in self._holders.get(run, ()))
         return any(
             count >= self._overlap * (len(runs) + self._sizes[number] - count)
@@ -56,17 +62,42 @@ def require_no_test_source(pairs: Sequence[Pair], test: Sequence[Question]) -> N
         )
 
 
-def require_disjoint(train: Sequence[Question], test: Sequence[Question]) -> None:
-    """Raise LeakageError if train and test share a PMID, DataError if train repeats one.
+def held_out_question(question: Question) -> str:
+    """Return what `HeldOut` indexes to find questions again."""
+    return question.question
+
+
+def held_out_abstract(question: Question) -> str:
+    """Return what `HeldOut` indexes to find abstracts again."""
+    return question.context
+
+
+def require_disjoint(
+    train: Sequence[Question],
+    unlabelled: Sequence[Question],
+    dev: Sequence[Question],
+    test: Sequence[Question],
+) -> None:
+    """Raise LeakageError if a source is held out as well, DataError if the sources repeat a PMID.
 
     Train and dev may share some: with several folds, one's dev questions are another's train ones.
     """
-    shared = sorted({q.pmid for q in train} & {q.pmid for q in test})
+    _require_none_shared("train", train, "test", test)
+    _require_none_shared("unlabelled", unlabelled, "dev and test", [*dev, *test])
+    times = Counter(q.pmid for q in [*train, *unlabelled])
+    repeated = sorted(pmid for pmid, n in times.items() if n > 1)
+    if repeated:
+        raise DataError(
+            f"train and unlabelled repeat {len(repeated)} PMID(s): {', '.join(repeated[:5])}"
+        )
+
+
+def _require_none_shared(
+    name: str, part: Sequence[Question], other_name: str, other: Sequence[Question]
+) -> None:
+    shared = sorted({q.pmid for q in part} & {q.pmid for q in other})
     if shared:
         raise LeakageError(
-            f"train and test share {len(shared)} PMID(s), for example {', '.join(shared[:5])}; "
-            "split again"
+            f"{name} and {other_name} share {len(shared)} PMID(s), for example "
+            f"{', '.join(shared[:5])}; split again"
         )
-    repeated = sorted(pmid for pmid, n in Counter(q.pmid for q in train).items() if n > 1)
-    if repeated:
-        raise DataError(f"train repeats {len(repeated)} PMID(s): {', '.join(repeated[:5])}")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from medslm.data.records import ANSWERS, Answer, Exchange, Pair, Question, Unreadable
 from medslm.errors import DataError, LeakageError
+from medslm.quality.edits import apply_edits, read_edits
 from medslm.quality.fields import CannotReadError, Unread, find_fields
 from medslm.quality.text import clean, is_safe
 
@@ -15,9 +16,22 @@ from medslm.quality.text import clean, is_safe
 MAX_REPLY_CHARS = 20_000
 
 INHERITS_ANSWER = "rewrite"  # the strategy whose pairs keep the gold answer of their source
+EDITS_CONTEXT = "counterfactual"  # whose pairs have an abstract of their own
+LABELS_SOURCE = "pseudo-label"  # whose pairs are the source's question with the teacher's answer
+STRATEGIES = frozenset({INHERITS_ANSWER, "new", EDITS_CONTEXT, LABELS_SOURCE})
+
 _NOT_FINISHED = {"length"}
 _REFUSED = {"content_filter", "refusal"}
 _AROUND_A_WORD = " .,;:!()[]'\"`*\u2018\u2019\u201c\u201d"
+
+
+class _Said(NamedTuple):
+    """What a reply comes to, beside where it came from."""
+
+    question: str
+    context: str | None
+    answer: Answer
+    long_answer: str
 
 
 class Parsed(NamedTuple):
@@ -31,7 +45,8 @@ def parse_all(exchanges: Sequence[Exchange], sources: Sequence[Question], ask: s
     """Read every reply in order, and lose none.
 
     ``sources`` are the questions the teacher may see: a reply about any other raises LeakageError.
-    Two replies with the same PMID and index raise DataError, since a pair's id would not be unique.
+    Two replies with the same PMID and index raise DataError, since a pair's id would not be unique;
+    so does a strategy that makes no pairs.
     """
     known = {source.pmid: source for source in sources}
     strangers = sorted({exchange.pmid for exchange in exchanges} - set(known))
@@ -41,6 +56,8 @@ def parse_all(exchanges: Sequence[Exchange], sources: Sequence[Question], ask: s
             f"for example {', '.join(strangers[:5])}; ask again with the present split"
         )
     _require_unique(exchanges, ask)
+    if other := sorted({exchange.strategy for exchange in exchanges} - STRATEGIES):
+        raise DataError(f"ask {ask}: replies to strategy {other[0]!r} make no pairs")
     parsed = Parsed([], [])
     for exchange in exchanges:
         match parse(exchange, known[exchange.pmid], ask):
@@ -54,22 +71,14 @@ def parse_all(exchanges: Sequence[Exchange], sources: Sequence[Question], ask: s
 def parse(exchange: Exchange, source: Question, ask: str) -> Pair | Unreadable:
     """Read one reply: a JSON object, one fenced block, or ``key: value`` lines.
 
-    Keys are question, answer and long_answer (or reason, conclusion) in any case; others are
-    ignored. Nothing is guessed: an answer is one of yes, no, maybe as a single word, whatever its
-    case and the punctuation around it. A rewrite keeps the gold answer of its source and, unless
-    the reply has its own, the source's long answer. Any other missing long answer is "".
+    Keys count in any case and others than the strategy's are ignored (see ``fields``). Nothing is
+    guessed: an answer is one of yes, no, maybe as a single word, whatever its case and the
+    punctuation around it. A rewrite keeps the gold answer of its source. A counterfactual and a
+    pseudo-label keep its question; the former has its abstract with the reply's edits made. A
+    rewrite and a pseudo-label without a long answer have the source's; any other has "".
     """
     try:
-        fields = find_fields(_content(exchange), bare_question=_is_completion(exchange.prompt))
-        question = _text(fields, "question")
-        if not question:
-            raise CannotReadError(Unread.NO_QUESTION)
-        long_answer = _text(fields, "long_answer")
-        if exchange.strategy == INHERITS_ANSWER:
-            answer = _inherited(source)
-            long_answer = long_answer or clean(source.long_answer)
-        else:
-            answer = _answer(_text(fields, "answer"))
+        said = _read(exchange, source)
     except CannotReadError as exc:
         return _unreadable(exchange, exc.reason)
     return Pair(
@@ -79,10 +88,33 @@ def parse(exchange: Exchange, source: Question, ask: str) -> Pair | Unreadable:
         teacher=exchange.teacher,
         prompt=exchange.prompt,
         reply_key=exchange.key,
-        question=question,
-        answer=answer,
-        long_answer=long_answer,
+        question=said.question,
+        context=said.context,
+        answer=said.answer,
+        long_answer=said.long_answer,
     )
+
+
+def _read(exchange: Exchange, source: Question) -> _Said:
+    fields = find_fields(
+        _content(exchange),
+        strategy=exchange.strategy,
+        completes=_is_completion(exchange.prompt),
+    )
+    if exchange.strategy == EDITS_CONTEXT:
+        answer, long_answer = _answer(fields), _text(fields, "long_answer")
+        context = apply_edits(read_edits(fields), source.sections)
+        return _Said(clean(source.question), context, answer, long_answer)
+    if exchange.strategy == LABELS_SOURCE:
+        answer, long_answer = _answer(fields), _text(fields, "long_answer")
+        return _Said(clean(source.question), None, answer, long_answer or clean(source.long_answer))
+    question = _text(fields, "question")
+    if not question:
+        raise CannotReadError(Unread.NO_QUESTION)
+    long_answer = _text(fields, "long_answer")
+    if exchange.strategy == INHERITS_ANSWER:
+        return _Said(question, None, _inherited(source), long_answer or clean(source.long_answer))
+    return _Said(question, None, _answer(fields), long_answer)
 
 
 def _require_unique(exchanges: Sequence[Exchange], ask: str) -> None:
@@ -96,7 +128,7 @@ def _require_unique(exchanges: Sequence[Exchange], ask: str) -> None:
 
 
 def _is_completion(prompt: str) -> bool:
-    """Tell whether the prompt ended in "Question:", so that the reply may start right after it."""
+    """Tell whether the prompt ended in a key, so that the reply may start with its value."""
     return prompt.rpartition("/")[2].startswith("completion")
 
 
@@ -127,7 +159,8 @@ def _text(fields: dict[str, object], field: str) -> str:
     return clean(value)
 
 
-def _answer(text: str) -> Answer:
+def _answer(fields: dict[str, object]) -> Answer:
+    text = _text(fields, "answer")
     if not text:
         raise CannotReadError(Unread.NO_ANSWER)
     word = text.strip(_AROUND_A_WORD).casefold()

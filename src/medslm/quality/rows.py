@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medslm.data.records import Ballot, Pair, Question
-from medslm.quality.leakage import HeldOut
+from medslm.quality.leakage import HeldOut, held_out_question
 from medslm.quality.text import fold
+
+UNLABELLED = "unlabelled"  # the gold answer of a source that has none
 
 Row = dict[str, str | bool | float | None]
 
@@ -26,7 +28,7 @@ COLUMNS: dict[str, str] = {
     "context": "str",
     "source_question": "str",
     "source_answer": "str",
-    "in_train": "bool",
+    "has_source": "bool",
     "in_test": "bool",
     "clear_of_held_out": "bool",
     "differs_from_source": "bool",
@@ -46,15 +48,16 @@ def rows_of(
     ballots: Sequence[Ballot],
     *,
     train: Sequence[Question],
+    unlabelled: Sequence[Question],
     dev: Sequence[Question],
     test: Sequence[Question],
     leak_overlap: float,
 ) -> list[Row]:
     """Join pairs with their sources and votes; what is missing stays None for a check to find."""
-    sources = {question.pmid: question for question in train}
+    sources = {question.pmid: question for question in [*train, *unlabelled]}
     votes = {ballot.pair_id: ballot for ballot in ballots}
     test_pmids = {question.pmid for question in test}
-    held_out = HeldOut([*dev, *test], overlap=leak_overlap)
+    held_out = HeldOut([*dev, *test], text=held_out_question, overlap=leak_overlap)
     rows = []
     for pair in sorted(pairs, key=lambda pair: pair.id):
         row = _row(pair, sources.get(pair.pmid), votes.get(pair.id))
@@ -78,12 +81,12 @@ def _row(pair: Pair, source: Question | None, ballot: Ballot | None) -> Row:
         "folded_question": asked,
         "answer": pair.answer,
         "long_answer": pair.long_answer,
-        "context": source.context if source else None,
+        "context": pair.abstract(source) if source else None,
         "source_question": source.question if source else None,
-        "source_answer": source.answer if source else None,
-        "in_train": source is not None,
-        "differs_from_source": source is None or asked != fold(source.question),
-        "keeps_gold_answer": source is not None and pair.answer == source.answer,
+        "source_answer": (source.answer or UNLABELLED) if source else None,
+        "has_source": source is not None,
+        "differs_from_source": source is None or _differs(pair, source),
+        "keeps_gold_answer": source is not None and source.answer in (None, pair.answer),
         "is_yes": float(pair.answer == "yes"),
         "is_no": float(pair.answer == "no"),
         "is_maybe": float(pair.answer == "maybe"),
@@ -92,3 +95,9 @@ def _row(pair: Pair, source: Question | None, ballot: Ballot | None) -> Row:
         "p_maybe": p["maybe"] if p else None,
         "p_sum": sum(p.values()) if p else None,
     }
+
+
+def _differs(pair: Pair, source: Question) -> bool:
+    """Tell whether question or abstract are other than the source's."""
+    same_abstract = fold(pair.abstract(source)) == fold(source.context)
+    return fold(pair.question) != fold(source.question) or not same_abstract

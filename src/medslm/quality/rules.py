@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from medslm.data.records import Pair, Question
 from medslm.quality import lexicon
-from medslm.quality.parse import INHERITS_ANSWER
-from medslm.quality.text import fold, grams, jaccard, words
+from medslm.quality.parse import EDITS_CONTEXT, INHERITS_ANSWER, LABELS_SOURCE
+from medslm.quality.text import fold, grams, words
+from medslm.quality.wording import has_phrase, near_identical, numbers, plain_number, stems
 
 
 class Drop(StrEnum):
@@ -30,6 +33,9 @@ class Drop(StrEnum):
     COPIES_ITS_SOURCE = "copies_its_source"
     COPIES_CONTEXT = "copies_context"
     CHANGED_NUMBERS = "changed_numbers"
+    UNCHANGED_CONTEXT = "unchanged_context"
+    EDITS_TOO_MUCH = "edits_too_much"
+    UNCHANGED_ANSWER = "unchanged_answer"
     EMPTY_LONG_ANSWER = "empty_long_answer"
     UNSUPPORTED_BY_VOTES = "unsupported_by_votes"
     DUPLICATE = "duplicate"
@@ -49,6 +55,7 @@ class Limits:
     require_long_answer: bool
     min_support: float | None
     leak_overlap: float
+    max_edit_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +76,24 @@ class Case:
         return words(self.pair.question)
 
     @property
-    def texts(self) -> tuple[str, str]:
-        """Both generated texts."""
-        return self.pair.question, self.pair.long_answer
+    def texts(self) -> tuple[str, ...]:
+        """The texts that a teacher wrote; a question that is the source's own is not one."""
+        own = () if self.pair.strategy in _KEEPS_QUESTION else (self.pair.question,)
+        return (*own, self.pair.long_answer)
+
+    @property
+    def abstracts(self) -> tuple[str, str]:
+        """The pair's own abstract, "" without one, and the source's: what only the first has is new."""
+        return self.pair.context or "", self.source.context
 
 
 Rule = Callable[[Case], bool]
 
+_KEEPS_QUESTION = {EDITS_CONTEXT, LABELS_SOURCE}
+
 REPEATED_RUN = (
     4  # comparisons rightly say three words twice ("patients with ... patients with ...")
 )
-SAME_QUESTION_GRAM = 3  # runs of three words: order counts, one exchanged word costs three runs
-
-_STEM = 5  # letters; enough to match reduce, reduced and reduction
-_CONTENT_WORD = 4  # letters; shorter words are mostly grammar
 
 
 def not_a_question(case: Case) -> bool:
@@ -123,22 +134,25 @@ def too_long(case: Case) -> bool:
 
 def markup(case: Case) -> bool:
     """Drop texts with HTML, Markdown, links or template marks."""
-    return any(lexicon.MARKUP.search(text) for text in case.texts)
+    return _matches(case, lexicon.MARKUP)
 
 
 def secret(case: Case) -> bool:
     """Drop texts that hold something shaped like a key."""
-    return any(lexicon.SECRET.search(text) for text in case.texts)
+    return _matches(case, lexicon.SECRET)
 
 
 def refusal(case: Case) -> bool:
     """Drop a teacher's talk about itself."""
-    return any(_has_phrase(text, lexicon.REFUSALS) for text in case.texts)
+    edited, source = case.abstracts
+    return any(has_phrase(text, lexicon.REFUSALS) for text in case.texts) or (
+        has_phrase(edited, lexicon.REFUSALS) and not has_phrase(source, lexicon.REFUSALS)
+    )
 
 
 def mentions_its_prompt(case: Case) -> bool:
     """Drop questions about the prompt rather than the study."""
-    return _has_phrase(case.pair.question, lexicon.PROMPT_WORDS)
+    return has_phrase(case.pair.question, lexicon.PROMPT_WORDS)
 
 
 def addresses_reader(case: Case) -> bool:
@@ -158,16 +172,16 @@ def giveaway(case: Case) -> bool:
     question = case.pair.question
     return (
         not lexicon.GIVEAWAY_WORDS.isdisjoint(case.words)
-        or _has_phrase(question, lexicon.GIVEAWAY_PHRASES)
+        or has_phrase(question, lexicon.GIVEAWAY_PHRASES)
         or lexicon.REPORTED.search(fold(question)) is not None
     )
 
 
 def off_topic(case: Case) -> bool:
     """Drop questions most of whose content words occur nowhere in their source."""
-    asked = _stems(case.pair.question)
+    asked = stems(case.pair.question)
     source = case.source
-    known = _stems(f"{source.question} {source.context} {source.long_answer}")
+    known = stems(f"{source.question} {source.context} {source.long_answer}")
     return not asked or len(asked & known) / len(asked) < case.limits.min_overlap
 
 
@@ -177,8 +191,8 @@ def copies_its_source(case: Case) -> bool:
 
 
 def contradicts_its_source(case: Case) -> bool:
-    """Drop the source's question with another answer than the gold one."""
-    return case.pair.answer != case.source.answer and copies_its_source(case)
+    """Drop the source's question with another answer than the gold one, if there is one."""
+    return case.source.answer not in (None, case.pair.answer) and copies_its_source(case)
 
 
 def copies_context(case: Case) -> bool:
@@ -191,11 +205,32 @@ def copies_context(case: Case) -> bool:
 
 
 def changed_numbers(case: Case) -> bool:
-    """Drop rewrites with a number that neither question, abstract nor conclusion has."""
+    """Drop texts with a number that neither question, abstract nor conclusion has."""
     source = case.source
-    known = _numbers(f"{source.question} {source.context} {source.long_answer}")
-    asked = {_plain(found) for found in lexicon.NUMBER.findall(case.pair.question)}
-    return case.pair.strategy == INHERITS_ANSWER and not asked <= known
+    known = numbers(f"{source.question} {source.context} {source.long_answer}")
+    asked = {plain_number(found) for found in lexicon.NUMBER.findall(case.pair.question)}
+    return not asked <= known
+
+
+def unchanged_context(case: Case) -> bool:
+    """Drop counterfactuals whose abstract says what the source's says, word for word."""
+    return words(case.pair.abstract(case.source)) == words(case.source.context)
+
+
+def edits_too_much(case: Case) -> bool:
+    """Drop counterfactuals that took out or put in too large a share of the abstract's words.
+
+    Words are counted, not their places: what was moved is not new.
+    """
+    before = Counter(words(case.source.context))
+    after = Counter(words(case.pair.abstract(case.source)))
+    changed = max((before - after).total(), (after - before).total())
+    return changed > case.limits.max_edit_share * before.total()
+
+
+def unchanged_answer(case: Case) -> bool:
+    """Drop counterfactuals that have the gold answer: nothing was turned."""
+    return case.pair.answer == case.source.answer
 
 
 def empty_long_answer(case: Case) -> bool:
@@ -226,42 +261,33 @@ RULES: dict[Rule, Drop] = {
     contradicts_its_source: Drop.CONTRADICTION,
     copies_context: Drop.COPIES_CONTEXT,
     changed_numbers: Drop.CHANGED_NUMBERS,
+    unchanged_context: Drop.UNCHANGED_CONTEXT,
+    edits_too_much: Drop.EDITS_TOO_MUCH,
+    unchanged_answer: Drop.UNCHANGED_ANSWER,
     empty_long_answer: Drop.EMPTY_LONG_ANSWER,
     unsupported_by_votes: Drop.UNSUPPORTED_BY_VOTES,
 }
 
+# Every teacher writes a reason and makes a claim. A real question needs no check of its wording,
+# but among unlabelled ones are some that yes, no or maybe cannot answer.
+_ANY = {markup, secret, refusal, empty_long_answer, unsupported_by_votes}
+_EDITED = {unchanged_context, edits_too_much, unchanged_answer}
+_SHAPE = {not_a_question, not_yes_no, too_short, too_long}
+_RULES_OF: dict[str, set[Rule]] = {
+    INHERITS_ANSWER: set(RULES) - _EDITED,
+    "new": set(RULES) - _EDITED - {changed_numbers},
+    EDITS_CONTEXT: _ANY | _EDITED,
+    LABELS_SOURCE: _ANY | _SHAPE | {contradicts_its_source},
+}
+
 
 def reasons(case: Case) -> set[Drop]:
-    """Return every reason to drop the pair."""
-    return {reason for rule, reason in RULES.items() if rule(case)}
+    """Return every reason to drop the pair, by the rules that make sense for its strategy."""
+    return {RULES[rule] for rule in _RULES_OF[case.pair.strategy] if rule(case)}
 
 
-def near_identical(one: tuple[str, ...], other: tuple[str, ...], bound: float) -> bool:
-    """Tell whether two texts have the same words, or share ``bound`` of their three-word runs."""
-    if one == other:
-        return True
-    overlap = jaccard(grams(one, SAME_QUESTION_GRAM), grams(other, SAME_QUESTION_GRAM))
-    return overlap >= bound
-
-
-def _has_phrase(text: str, phrases: tuple[str, ...]) -> bool:
-    folded = f" {fold(text)} "
-    return any(f" {phrase} " in folded for phrase in phrases)
-
-
-def _stems(text: str) -> set[str]:
-    return {word[:_STEM] for word in words(text) if len(word) >= _CONTENT_WORD or word.isdigit()}
-
-
-def _numbers(text: str) -> set[str]:
-    digits = {_plain(found) for found in lexicon.NUMBER.findall(text)}
-    return digits | {
-        lexicon.NUMBER_WORDS[word] for word in words(text) if word in lexicon.NUMBER_WORDS
-    }
-
-
-def _plain(number: str) -> str:
-    """Return a number without thousands commas and trailing zeros: 1,200 is 1200, 4.10 is 4.1."""
-    head, comma, tail = number.rpartition(",")
-    text = number.replace(",", "") if len(tail) == 3 or not comma else f"{head}.{tail}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def _matches(case: Case, shape: re.Pattern[str]) -> bool:
+    """Tell whether a text has the shape, or an edited abstract has it where the source's has not."""
+    edited, source = case.abstracts
+    new = edited and set(shape.findall(edited)) - set(shape.findall(source))
+    return bool(new) or any(shape.search(text) for text in case.texts)

@@ -35,6 +35,7 @@ class RuleParams(Section):
     require_long_answer: bool
     min_support: Share | None
     leak_overlap: Annotated[float, Field(gt=0, le=1)]
+    max_edit_share: Annotated[float, Field(gt=0, le=1)]
 
 
 class ExpectationParams(Section):

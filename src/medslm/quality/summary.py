@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from medslm.data.records import ANSWERS, Ballot, Pair, Unreadable
+from medslm.data.records import ANSWERS, Ballot, Pair, Question, Unreadable
 from medslm.quality.check import Checked
+from medslm.quality.parse import LABELS_SOURCE
 from medslm.quality.verdict import Report
 from medslm.quality.vote import Vote, agreement
 
@@ -20,11 +21,13 @@ def summarise(
     ballots: Sequence[Ballot],
     checked: Checked,
     report: Report,
+    sources: Sequence[Question],
 ) -> dict[str, Any]:
     """Return counts that add up: replies = parsed + unreadable, parsed = kept + dropped.
 
     ``acceptance`` is kept per reply, since a reply is what costs; None without replies. A dropped
-    pair counts under each of its reasons.
+    pair counts under each of its reasons. ``gold`` says how far pseudo-labels of labelled questions
+    agree with the experts; None where there are none.
     """
     replies = len(pairs) + len(unreadable)
     by_id = {ballot.pair_id: ballot for ballot in ballots}
@@ -39,6 +42,7 @@ def summarise(
         "acceptance": round(len(checked.kept) / replies, DIGITS) if replies else None,
         "answers": {"parsed": _answers(pairs), "kept": _answers(checked.kept)},
         "votes": agreement(Vote(pair.answer, by_id[pair.id].answer) for pair in pairs),
+        "gold": _against_gold(pairs, sources),
         "expectations": {
             "evaluated": report.statistics.evaluated,
             "successful": report.statistics.successful,
@@ -46,6 +50,16 @@ def summarise(
             "failed_warning": report.statistics.failed_warning,
         },
     }
+
+
+def _against_gold(pairs: Sequence[Pair], sources: Sequence[Question]) -> dict[str, Any] | None:
+    gold = {question.pmid: question.answer for question in sources}
+    votes = [
+        Vote(answer, pair.answer)
+        for pair in pairs
+        if pair.strategy == LABELS_SOURCE and (answer := gold.get(pair.pmid)) is not None
+    ]
+    return agreement(votes) if votes else None
 
 
 def _counted(reasons: Iterable[str]) -> dict[str, int]:

@@ -38,14 +38,14 @@ def ballots(
     The verifier abstains if its best answer has less than ``abstain_below`` or shares its place.
     Raises DataError for a pair without its source, Diverged for a probability that is none.
     """
-    contexts = {question.pmid: question.context for question in questions}
-    orphans = [pair.id for pair in pairs if pair.pmid not in contexts]
+    sources = {question.pmid: question for question in questions}
+    orphans = [pair.id for pair in pairs if pair.pmid not in sources]
     if orphans:
         raise DataError(
-            f"{len(orphans)} pair(s) have no source in the train part, for example "
+            f"{len(orphans)} pair(s) have no source in the parts to vote on, for example "
             f"{', '.join(orphans[:5])}; parse again with the present split"
         )
-    scores = score([(contexts[pair.pmid], pair.question) for pair in pairs])
+    scores = score([(pair.abstract(sources[pair.pmid]), pair.question) for pair in pairs])
     return [
         Ballot(pair.id, verifier, probabilities, choose(probabilities, abstain_below=abstain_below))
         for pair, probabilities in zip(pairs, _checked(scores, len(pairs)), strict=True)

@@ -60,18 +60,19 @@ def cell_data(
     """
     if overlap := sorted(set(fold.train) & set(fold.dev)):
         raise LeakageError(f"PMID {overlap[0]} is in train and dev of the same fold")
-    members = set(fold.train)
-    chosen = [e for e in examples if e.pmid in members]
-    if not chosen:
+    members, held_out = set(fold.train), set(fold.dev)
+    # unlabelled questions are in no fold: whatever a fold does not hold out, it trains on
+    chosen = [e for e in examples if e.pmid not in held_out]
+    if members.isdisjoint(e.pmid for e in chosen):
         raise DataError("the training set of this fold is empty: nothing to train on")
     by_pmid = {q.pmid: q for q in dev}
     if missing := [pmid for pmid in fold.dev if pmid not in by_pmid]:
         raise DataError(
             f"dev PMID {missing[0]} is not among the dev questions; run the split stage"
         )
-    held_out = [by_pmid[pmid] for pmid in fold.dev]
+    dev_questions = [by_pmid[pmid] for pmid in fold.dev]
     texts = [(e.context, e.question, e.answer) for e in chosen]
-    dev_texts = [(q.context, q.question, q.answer) for q in held_out if q.answer is not None]
+    dev_texts = [(q.context, q.question, q.answer) for q in dev_questions if q.answer is not None]
     return CellData(
         _tokenised(loaded, texts, max_tokens), _tokenised(loaded, dev_texts, max_tokens)
     )

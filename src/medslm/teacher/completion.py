@@ -11,6 +11,7 @@ from medslm.teacher.retry import BadBody
 # Why a server ends a completion (OpenAI API reference, chat.completions); others are not for us.
 _FINISHED = frozenset({STOP, "length", "content_filter"})
 _COUNTS = ("prompt_tokens", "completion_tokens")
+_DETAILS = ("cached_tokens", "cache_write_tokens")  # parts of the prompt with a price of their own
 
 
 class Completion(NamedTuple):
@@ -31,10 +32,14 @@ class ErrorBody(Exception):
         self.kind = kind
 
 
-def read_completion(body: bytes) -> Completion:
-    """Read the body of a 200 answer; BadBody if it is none, ErrorBody if it holds an error."""
+def read_completion(body: str) -> Completion:
+    """Read the body of a 200 answer; BadBody if it is none, ErrorBody if it holds an error.
+
+    Bytes that were no UTF-8 stand in ``body`` as lone surrogates.
+    """
     try:
-        value = loads_strict(body.decode("utf-8"))
+        body.encode("utf-8")
+        value = loads_strict(body)
     except (ValueError, RecursionError) as exc:
         raise BadBody(f"the body is not JSON ({type(exc).__name__})") from None
     if not isinstance(value, dict):
@@ -63,13 +68,38 @@ def read_completion(body: bytes) -> Completion:
     return Completion(content, reason, *kept)
 
 
+class Peek(NamedTuple):
+    """What money and identity hang on in a body, readable whatever else is wrong with it."""
+
+    usage: dict[str, int] | None
+    id: str | None
+    is_error: bool
+
+
+def peek(body: str) -> Peek:
+    """Look into any body without judging it; never raises."""
+    try:
+        value = loads_strict(body)
+    except (ValueError, RecursionError):
+        return Peek(None, None, False)
+    if not isinstance(value, dict):
+        return Peek(None, None, False)
+    number = value.get("id")
+    return Peek(
+        usage=read_usage(value.get("usage")),
+        id=number if isinstance(number, str) and number else None,
+        is_error=bool(value.get("error")),
+    )
+
+
 def read_usage(value: object) -> dict[str, int] | None:
     """Return the token counts that are plain numbers; None if there is none."""
     if not isinstance(value, dict):
         return None
     details = value.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    counts = {name: value.get(name) for name in _COUNTS} | {"cached_tokens": cached}
+    counts = {name: value.get(name) for name in _COUNTS}
+    if isinstance(details, dict):
+        counts |= {name: details.get(name) for name in _DETAILS}
     usage = {n: c for n, c in counts.items() if type(c) is int and 0 <= c < 2**53}
     return usage or None
 

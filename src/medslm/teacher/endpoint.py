@@ -1,34 +1,34 @@
-"""The teacher behind an OpenAI-compatible endpoint: bounded concurrency and one retry law."""
+"""The teacher behind an OpenAI-compatible endpoint: now, at a lower rate, or as a batch."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import random
-import threading
-from collections import deque
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from medslm.errors import MedslmError, ParamsError, TeacherDown, TooManyFailures
+from medslm.errors import CredentialsError, ParamsError, TeacherDown
 from medslm.files import sha256_of_json
 from medslm.params import Section
-from medslm.teacher.replies import Reply
+from medslm.teacher.batch import Batch
+from medslm.teacher.batch_jobs import has_open, held_micros
+from medslm.teacher.batch_wire import BatchWire
+from medslm.teacher.budget import Budget
+from medslm.teacher.coordinator import Coordinator, Costs
+from medslm.teacher.limits import Pacer
+from medslm.teacher.prices import Mode, Price, PriceKnob, charge, family, most, price_for, price_in
+from medslm.teacher.replies import Journal, Reply
 from medslm.teacher.requests import Request
-from medslm.teacher.retry import Again, BadBody, Floor, Meaning, Stopped, backoff_s
 from medslm.teacher.schemas import response_format
-from medslm.teacher.wire import OPENAI_URL, Wire, failed, read_key
+from medslm.teacher.stops import Rules
+from medslm.teacher.wire import OPENAI_URL, NoAnswer, Wire, read_key
 
-log = logging.getLogger(__name__)
-
-# An unreadable body may be a hiccup; three for one request are how this server answers it.
-_BAD_BODIES = 3
-# So many rejections one after another are our mistake, not the requests'.
-_REJECTED_IN_A_ROW = 20
+_MICROS = 1_000_000
 
 
 class OpenAIParams(Section):
@@ -38,11 +38,18 @@ class OpenAIParams(Section):
     base_url: Annotated[str, Field(pattern=r"^https?://")] | None
     key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
     model: Annotated[str, Field(min_length=1)]
+    accept_models: list[str]
     temperature: Annotated[float, Field(ge=0, le=2)] | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
     max_tokens: Annotated[int, Field(ge=1)]
     structured: bool
-    concurrency: Annotated[int, Field(ge=1, le=256)]
+    mode: Mode
+    batch_wait_s: Annotated[float, Field(ge=0)]
+    price: PriceKnob
+    max_usd: Annotated[float, Field(gt=0)] | None
+    concurrency: Annotated[int, Field(ge=1, le=1024)]
+    rpm: Annotated[int, Field(ge=1)] | None
+    tpm: Annotated[int, Field(ge=1)] | None
     timeout_s: Annotated[float, Field(gt=0)]
     attempts: Annotated[int, Field(ge=1, le=100)]
     backoff_s: Annotated[float, Field(ge=0)]
@@ -51,7 +58,7 @@ class OpenAIParams(Section):
 
 
 class Endpoint:
-    """Answers over HTTP, several requests in flight; the key is looked up when there is work."""
+    """Answers over HTTP; the key is looked up and the price known before anything is sent."""
 
     def __init__(
         self, params: OpenAIParams, name: str, environ: Mapping[str, str] = os.environ
@@ -60,131 +67,140 @@ class Endpoint:
         self._name = name
         self._environ = environ
         self._base_url = checked_url(params.base_url, name)
-        self._random = random.Random()  # jitter only: it must differ between processes
 
     def identity(self, strategy: str) -> dict[str, object]:
         """Return the endpoint's address and the schema that replies have to follow."""
         schema = sha256_of_json(response_format(strategy)) if self._params.structured else None
         return {"backend": "openai", "base_url": self._base_url, "schema": schema}
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Reply]:
+    def answer(self, requests: Sequence[Request], journal: Journal) -> Iterator[Sequence[Reply]]:
         """Yield replies as they arrive.
 
         After an error that stops all (CredentialsError, MoneyError, TeacherDown, ParamsError,
-        TooManyFailures, Ctrl-C) nothing new is sent, what is in flight is awaited and yielded, then
-        the error is raised.
+        TooManyFailures, Interrupted) nothing new is sent, what is in flight is awaited and yielded,
+        then the error is raised. A batch that an earlier run left is collected first.
         """
+        price = price_for(self._params, self._name, self._base_url)
+        cap = checked_cap(self._params, price, self._name)
+        key = read_key(self._environ, self._params.key_env, self._name)
+        wire = self._wire(key)
+        budget = Budget(cap, journal.spent_micros() - held_micros(journal))
+        try:
+            self._preflight(wire)
+            if self._params.mode == "batch":
+                with self._batch(wire, key, budget) as batch:
+                    yield from batch.answer(requests, journal)
+                return
+            answered: set[str] = set()
+            if has_open(journal):
+                with self._batch(wire, key, budget) as batch:
+                    for replies in batch.collect_open(requests, journal):
+                        answered.update(reply.key for reply in replies)
+                        yield replies
+            left = [request for request in requests if request.key not in answered]
+            yield from self._coordinator(wire, price, budget, journal).run(left)
+        finally:
+            wire.close()
+
+    def _wire(self, key: str | None) -> Wire:
         params = self._params
-        key = read_key(self._environ, params.key_env, self._name)
-        wire = Wire(
-            name=self._name,
+        return Wire(
             base_url=self._base_url,
             key=key,
             timeout_s=params.timeout_s,
             connections=params.concurrency,
-            response_format=response_format if params.structured else None,
+            response_format=response_format,
+            service_tier="flex" if params.mode == "flex" else None,
         )
-        job = _Job(wire, params, self._name, self._random)
-        try:
-            yield from job.run(requests)
-        finally:
-            job.stop.set()
-            wire.close()
 
-
-class _Job:
-    """One call of `answer`: its workers share a stop sign and the server's wish for a pause."""
-
-    def __init__(self, wire: Wire, params: OpenAIParams, name: str, rng: random.Random) -> None:
-        self.stop = threading.Event()
-        self._floor = Floor()
-        self._wire = wire
-        self._params = params
-        self._name = name
-        self._random = rng
-
-    def run(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        waiting = deque(requests)
-        running: set[Future[Reply]] = set()
-        fatal: BaseException | None = None
-        rejected = 0
-        with ThreadPoolExecutor(self._params.concurrency) as pool:
-            while running or (waiting and fatal is None):
-                while waiting and fatal is None and len(running) < self._params.concurrency:
-                    running.add(pool.submit(self._answer, waiting.popleft()))
-                try:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                except KeyboardInterrupt as exc:
-                    fatal, done = exc, set()
-                for future in done:
-                    error = future.exception()
-                    if error is None:
-                        reply = future.result()
-                        rejected = rejected + 1 if reply.finish_reason == Meaning.REJECTED else 0
-                        yield reply
-                    elif not isinstance(error, Stopped):
-                        fatal = fatal or error
-                if fatal is None and rejected >= _REJECTED_IN_A_ROW:
-                    fatal = self._all_rejected(rejected)
-                if fatal is not None:
-                    self.stop.set()
-        if fatal is not None:
-            raise fatal
-
-    def _answer(self, request: Request) -> Reply:
-        """Return one request's reply, repeating it as the retry law allows."""
+    def _coordinator(
+        self, wire: Wire, price: Price | None, budget: Budget, journal: Journal
+    ) -> Coordinator:
         params = self._params
-        bad_bodies = 0
-        last = ""
-        for attempt in range(1, params.attempts + 1):
-            self._floor.wait(self.stop)
-            try:
-                return self._wire.send(request)
-            except BadBody as exc:
-                bad_bodies += 1
-                log.warning("%s, PMID %s: %s", self._name, request.pmid, exc)
-                if bad_bodies >= _BAD_BODIES:
-                    return failed(request, "invalid")
-                last = str(exc)
-            except Again as exc:
-                last = str(exc)
-                self._obey(exc.retry_after_s, last)
-            if attempt < params.attempts:
-                self._pause(attempt)
-        raise TeacherDown(
-            f"teacher {self._name} ({params.base_url or 'OpenAI'}): no answer for PMID "
-            f"{request.pmid} in {params.attempts} attempts, at last {last}; "
-            "all replies so far are stored: run again when the endpoint answers"
+        pacer = Pacer(
+            concurrency=params.concurrency, rpm=params.rpm, tpm=params.tpm, clock=time.monotonic
+        )
+        return Coordinator(
+            wire,
+            self._rules(),
+            pacer=pacer,
+            budget=budget,
+            costs=costs(price),
+            journal=journal,
+            rng=random.Random(),  # jitter only: it must differ between processes
         )
 
-    def _obey(self, seconds: float | None, why: str) -> None:
-        if seconds is None:
-            return
-        if seconds > self._params.max_wait_s:
-            raise TeacherDown(
-                f"teacher {self._name}: asks to wait {seconds:.0f} s ({why}), longer than "
-                "max_wait_s "
-                f"{self._params.max_wait_s:g}; all replies so far are stored: run again after "
-                "that time"
+    @contextlib.contextmanager
+    def _batch(self, wire: Wire, key: str | None, budget: Budget) -> Iterator[Batch]:
+        params, rules = self._params, self._rules()
+        price = price_in("batch", params.price, params.model, self._base_url)
+        batch_wire = BatchWire(rules, base_url=self._base_url, key=key, rng=random.Random())
+        try:
+            yield Batch(
+                batch_wire,
+                rules,
+                arguments=wire.arguments,
+                costs=costs(price),
+                budget=budget,
+                wait_s=params.batch_wait_s,
             )
-        self._floor.raise_by(seconds)
+        finally:
+            batch_wire.close()
 
-    def _pause(self, attempt: int) -> None:
-        seconds = backoff_s(
-            attempt,
-            first_s=self._params.backoff_s,
-            cap_s=self._params.max_wait_s,
-            draw=self._random.random(),
-        )
-        if self.stop.wait(seconds):
-            raise Stopped
+    def _preflight(self, wire: Wire) -> None:
+        """Find out before anything is paid that somebody is there and takes the key."""
+        try:
+            status = wire.preflight()
+        except NoAnswer as exc:
+            raise TeacherDown(
+                f"teacher {self._name} at {self._base_url}: nobody answers ({exc}); nothing was "
+                "sent: start the server or correct base_url, then run again"
+            ) from None
+        if status == 401:
+            raise CredentialsError(
+                f"teacher {self._name} at {self._base_url}: the key is refused (HTTP 401); nothing "
+                f"was sent: check the environment variable {self._params.key_env}"
+            )
 
-    def _all_rejected(self, count: int) -> MedslmError:
-        return TooManyFailures(
-            f"teacher {self._name}: the last {count} requests were all rejected (HTTP 400 or 422); "
-            "the settings do not fit this endpoint: look at model, temperature, max_tokens, "
-            "structured"
+    def _rules(self) -> Rules:
+        params = self._params
+
+        def accepts(asked: str, served: str) -> bool:
+            # A name without a date is served as its latest snapshot: NAME-2026-01-31.
+            return asked in (served, family(served)) or served in params.accept_models
+
+        return Rules(
+            name=self._name,
+            where=self._base_url,
+            structured=params.structured,
+            concurrency=params.concurrency,
+            attempts=params.attempts,
+            backoff_s=params.backoff_s,
+            max_wait_s=params.max_wait_s,
+            timeout_s=params.timeout_s,
+            accepts=accepts,
         )
+
+
+def costs(price: Price | None) -> Costs:
+    """Return what attempts cost at a price; nothing where the endpoint is free."""
+
+    def most_of(request: Request, max_tokens: int | None) -> int:
+        return most([m.content for m in request.messages], max_tokens or 0, price)
+
+    return Costs(most_of, lambda usage, at_most: charge(price, usage, at_most))
+
+
+def checked_cap(params: OpenAIParams, price: Price | None, name: str) -> int | None:
+    """Return the cap in micro-dollars; ParamsError if something costs money and has none."""
+    if params.max_usd is None:
+        if price is not None:
+            raise ParamsError(
+                f"teachers.{name}.max_usd: null is for free endpoints; this one costs money, so say "
+                "how many dollars this project may spend there in all"
+            )
+        return None
+    return int(params.max_usd * _MICROS)
 
 
 def checked_url(base_url: str | None, name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medslm.errors import Diverged
+from medslm.teacher.masks import Grammars, Trail, cut
 from medslm.teacher.replies import STOP
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ _LIKELIEST = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A prompt to continue. Generation ends at an end token, a stop string or after max_tokens."""
+    """A prompt to continue, by a grammar if there is one.
+
+    Generation ends at an end token, a stop string, the grammar's end or after max_tokens.
+    """
 
     tokens: tuple[int, ...]
     temperature: float
@@ -29,6 +33,7 @@ class Job:
     max_tokens: int
     seed: int
     stop: tuple[str, ...]
+    grammar: str | None
 
 
 class Text(NamedTuple):
@@ -44,7 +49,13 @@ class _Row:
     job: Job
     place: int
     random: random.Random
+    trail: Trail | None
     tokens: list[int] = field(default_factory=list)
+
+    def take(self, token: int) -> None:
+        self.tokens.append(token)
+        if self.trail is not None:
+            self.trail.take(token)
 
 
 def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -71,18 +82,22 @@ class Generator:
         self._prefix = tuple(prefix)
         self._prefix_cache: Any = None
         self._ends = _end_tokens(model, tokenizer)
+        self._grammars: Grammars | None = None
 
     def run(self, jobs: Sequence[Job]) -> list[Text]:
         """Return one continuation per job, in order; Diverged if a score is not finite."""
         import torch
 
-        rows = [_Row(job, place, random.Random(job.seed)) for place, job in enumerate(jobs)]
+        rows = [
+            _Row(job, place, random.Random(job.seed), self._trail(job.grammar))
+            for place, job in enumerate(jobs)
+        ]
         texts: dict[int, Text] = {}
         with torch.inference_mode():
             logits, cache, mask = self._prefill(jobs)
             while rows:
                 for row, token in zip(rows, draw(logits, rows), strict=True):
-                    row.tokens.append(token)
+                    row.take(token)
                 alive = []
                 for at, row in enumerate(rows):
                     if (text := self._finished(row)) is None:
@@ -99,6 +114,14 @@ class Generator:
                     mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
                     logits = self._step(rows, cache, mask)
         return [texts[place] for place in range(len(jobs))]
+
+    def _trail(self, grammar: str | None) -> Trail | None:
+        if grammar is None:
+            return None
+        if self._grammars is None:
+            size = self._model.get_output_embeddings().weight.shape[0]
+            self._grammars = Grammars(self._tokenizer, size, self._ends)
+        return self._grammars.open(grammar)
 
     def _prefill(self, jobs: Sequence[Job]) -> tuple[Tensor, Any, Tensor]:
         """Read the prompts, each distinct one once; return last logits, cache and mask per job."""
@@ -172,6 +195,8 @@ class Generator:
         cuts = [at for stop in row.job.stop if (at := text.find(stop)) >= 0]
         if cuts:
             return Text(text[: min(cuts)], STOP, len(row.tokens))
+        if row.trail is not None and row.trail.done:
+            return Text(text.rstrip(), STOP, len(row.tokens))
         if len(row.tokens) >= row.job.max_tokens:
             return Text(text, "length", len(row.tokens))
         return None
@@ -184,14 +209,16 @@ class Generator:
 def draw(logits: Tensor, rows: Sequence[_Row]) -> list[int]:
     """Draw one token per row by temperature and nucleus sampling (Holtzman et al. 2020).
 
-    Each row inverts the
-    cumulated probabilities at one uniform number of the row's own generator.
+    A row with a grammar draws from what the grammar allows; ``logits`` are overwritten then. Each
+    row inverts the cumulated probabilities at one uniform number of its own generator.
     """
     import torch
 
     scores = logits.float()
-    if not torch.isfinite(scores).all():
+    # A sum with such a term is not finite either, and is found a thousand times as fast.
+    if not torch.isfinite(scores.sum()):
         raise Diverged("the model gave scores that are not finite; try dtype: float32")
+    cut(scores, [row.trail for row in rows])
     drawn = []
     temperatures = scores.new_tensor([[max(row.job.temperature, 1e-6)] for row in rows])
     probabilities = torch.softmax(scores / temperatures, dim=-1)

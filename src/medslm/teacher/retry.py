@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import email.utils
 import math
-import threading
-import time
-from collections.abc import Callable
 from enum import StrEnum
 
 # Codes of a 429 that no waiting cures; the code may be in `error.code` or in `error.type`
@@ -22,6 +19,8 @@ MONEY_CODES = frozenset(
     }
 )
 CREDENTIALS_CODES = frozenset({"invalid_api_key", "model_not_found"})
+# What servers without structured outputs name when they reject a request for its schema.
+_SCHEMA_WORDS = ("response_format", "json_schema", "structured output")
 FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 
 
@@ -36,20 +35,8 @@ class Meaning(StrEnum):
     REJECTED = "rejected"  # the same, for any other reason
 
 
-class Again(Exception):
-    """A failure that may pass; ``retry_after_s`` is the wait that the server asked for."""
-
-    def __init__(self, what: str, retry_after_s: float | None = None) -> None:
-        super().__init__(what)
-        self.retry_after_s = retry_after_s
-
-
 class BadBody(Exception):
     """Status 200 with a body that is no chat completion."""
-
-
-class Stopped(Exception):
-    """Another request met an error that stops all of them, so this one was not sent (again)."""
 
 
 def classify(status: int, *codes: str | None) -> Meaning:
@@ -91,28 +78,10 @@ def backoff_s(attempt: int, *, first_s: float, cap_s: float, draw: float) -> flo
     return draw * min(cap_s, first_s * 2.0 ** min(attempt - 1, 60))
 
 
-class Floor:
-    """The earliest time at which any worker may send, raised by what the server asks for."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._until = -math.inf
-
-    def raise_by(self, seconds: float) -> None:
-        """Let nobody send for this long from now."""
-        with self._lock:
-            self._until = max(self._until, self._clock() + seconds)
-
-    def wait(self, stop: threading.Event) -> None:
-        """Wait for the floor; Stopped if ``stop`` is set before or meanwhile."""
-        while not stop.is_set():
-            with self._lock:
-                left = self._until - self._clock()
-            if left <= 0:
-                return
-            stop.wait(left)
-        raise Stopped
+def blames_schema(message: str) -> bool:
+    """True if a server's words about a rejected request name the schema it was sent."""
+    lowered = message.lower()
+    return any(word in lowered for word in _SCHEMA_WORDS)
 
 
 def _timestamp(value: str | None) -> float | None:

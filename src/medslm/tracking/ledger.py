@@ -66,6 +66,7 @@ class Files:
 def records(files: Files, params: Mapping[str, Any], baselines: Sequence[str]) -> list[Record]:
     """Return what is to be logged for every variant and baseline, all checked before any is logged.
 
+    ``baselines`` are all lines above the variants, a teacher's own answers among them.
     Raises Diverged for a metric that is not finite, IntegrityError for a result that is not the one
     in dvc.lock, DataError for one that was never made.
     """
@@ -152,7 +153,7 @@ def _baseline(
         kind="baseline",
         # the name is part of it: one stage may make several baselines
         fingerprint=lockfile.fingerprint(lock, names, about=name),
-        params=record.baseline_params(params),
+        params=record.baseline_params(params, name),
         metrics=metrics,
         curve=(),
         inputs=_held_out(lock),

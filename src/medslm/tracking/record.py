@@ -22,7 +22,7 @@ MAX_PARAM_LENGTH = 6000
 # which asks and teachers belong to it follows from the variant.
 _SHARED = ("data", "split", "student")
 _TRAINED = ("tune", "quality")
-SECTIONS = (*_SHARED, *_TRAINED, "variants", "asks", "teachers")
+SECTIONS = (*_SHARED, *_TRAINED, "variants", "asks", "answers", "teachers")
 _CURVE_KEYS = ("fold", "seed", "epoch", "step")
 _CURVE_VALUES = ("train_loss", "dev_loss", "dev_accuracy", "dev_macro_f1", "learning_rate")
 _NAME = re.compile(r"[\w.\-/ ]+", re.ASCII)
@@ -77,9 +77,18 @@ def variant_params(params: Mapping[str, Any], variant: str) -> dict[str, str]:
     return flat_params(chosen)
 
 
-def baseline_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the flat params that can shape a baseline, which is not trained."""
-    return flat_params({name: params[name] for name in _SHARED})
+def baseline_params(params: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return the flat params that can shape a baseline, which is not trained.
+
+    For a teacher's own answers these are their entry and the teacher, for others the student.
+    """
+    if name not in params["answers"]:
+        return flat_params({section: params[section] for section in _SHARED})
+    entry = _entry(params, "answers", name)
+    chosen: dict[str, Any] = {section: params[section] for section in ("data", "split")}
+    chosen |= {"answers": {name: entry}}
+    teacher = entry["teacher"]
+    return flat_params(chosen | {"teachers": {teacher: _entry(params, "teachers", teacher)}})
 
 
 def flat_params(params: Mapping[str, Any]) -> dict[str, str]:
@@ -180,7 +189,8 @@ def without_credentials(text: str) -> str:
 
 def _entry(params: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
     found = params[section].get(name)
-    if not isinstance(found, Mapping) or (section == "asks" and "teacher" not in found):
+    named = section in ("asks", "answers")
+    if not isinstance(found, Mapping) or (named and "teacher" not in found):
         raise ParamsError(
             f"params.yaml: {section}.{name}: this entry is used and missing or not complete"
         )

@@ -1,0 +1,45 @@
+"""What the rules measure in a text: phrases, content words, numbers, and how alike two are."""
+
+from __future__ import annotations
+
+from medslm.quality import lexicon
+from medslm.quality.text import fold, grams, jaccard, words
+
+SAME_QUESTION_GRAM = 3  # runs of three words: order counts, one exchanged word costs three runs
+
+_STEM = 5  # letters; enough to match reduce, reduced and reduction
+_CONTENT_WORD = 4  # letters; shorter words are mostly grammar
+
+
+def near_identical(one: tuple[str, ...], other: tuple[str, ...], bound: float) -> bool:
+    """Tell whether two texts have the same words, or share ``bound`` of their three-word runs."""
+    if one == other:
+        return True
+    overlap = jaccard(grams(one, SAME_QUESTION_GRAM), grams(other, SAME_QUESTION_GRAM))
+    return overlap >= bound
+
+
+def has_phrase(text: str, phrases: tuple[str, ...]) -> bool:
+    """Tell whether one of the phrases stands in the text, whatever the case and punctuation."""
+    folded = f" {fold(text)} "
+    return any(f" {phrase} " in folded for phrase in phrases)
+
+
+def stems(text: str) -> set[str]:
+    """Return the beginnings of the words that carry content."""
+    return {word[:_STEM] for word in words(text) if len(word) >= _CONTENT_WORD or word.isdigit()}
+
+
+def numbers(text: str) -> set[str]:
+    """Return every number of the text in one form, whether in digits or in words."""
+    digits = {plain_number(found) for found in lexicon.NUMBER.findall(text)}
+    return digits | {
+        lexicon.NUMBER_WORDS[word] for word in words(text) if word in lexicon.NUMBER_WORDS
+    }
+
+
+def plain_number(number: str) -> str:
+    """Return a number without thousands commas and trailing zeros: 1,200 is 1200, 4.10 is 4.1."""
+    head, comma, tail = number.rpartition(",")
+    text = number.replace(",", "") if len(tail) == 3 or not comma else f"{head}.{tail}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
