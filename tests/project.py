@@ -130,7 +130,8 @@ class Project:
             }
         }
         ask = {"teacher": "recorded", "strategy": "rewrite", "prompt": "v1", "seed": 0}
-        more = {"questions": "train", "per_question": 1, "answers": None}
+        shares = {"yes": 0.5, "no": 0.3, "maybe": 0.2}  # DVC writes the names without quotes
+        more = {"questions": "train", "per_question": 1, "answers": shares}
         params["asks"] = {"reworded": {**ask, **more}}
         entry = {"teacher": "recorded", "shots": 0, "prompt": "v1", "seed": 0}
         params["answers"] = {"oracle": entry}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,17 @@ def test_every_test_file_is_python_that_asserts():
                 body = ast.unparse(node)
                 checks = ("assert", "raises")
                 assert any(word in body for word in checks), f"{name(file)}: {node.name}"
+
+
+def test_every_file_that_is_no_code_is_packaged():
+    """An editable installation has them anyway; a wheel has what package-data names."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["medslm"]
+    package = ROOT / "src" / "medslm"
+    packaged = {file for pattern in patterns for file in package.glob(pattern)}
+    data = {
+        file for file in package.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")
+    }
+
+    assert data == packaged
+    assert {file.suffix for file in data} >= {".json", ".yaml", ".txt", ".html"}

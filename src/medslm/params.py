@@ -32,15 +32,17 @@ def load_all(path: Path, name: str, value_type: Any) -> Any:
 
 def load_value(path: Path, name: str) -> Any:
     """Return the raw value at ``name``; ParamsError if the file or the key is missing."""
-    import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # YAML 1.2, as DVC reads it: in 1.1 a key `yes`, one of our answers, would read as True.
+        value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: no such file; run from the project's root or pass --params"
         ) from None
-    except yaml.YAMLError as exc:
+    except YAMLError as exc:
         raise ParamsError(f"{path}: not YAML: {' '.join(str(exc).split())}") from None
     walked: list[str] = []
     for key in name.split("."):

@@ -149,7 +149,7 @@ def test_a_teachers_own_answers_follow_worked_examples(tmp_path):
         load_answers(params, "api-2-shot", [question("10")], examples, environ={})
 
 
-def test_yaml_reads_yes_and_no_as_booleans_and_we_read_them_back(tmp_path):
+def test_yes_and_no_are_answers_and_no_booleans_with_or_without_quotes(tmp_path):
     plan(tmp_path)
     params = tmp_path / "params.yaml"
     shares = "{yes: 0.5, no: 0.25, maybe: 0.25}"

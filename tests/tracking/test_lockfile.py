@@ -100,3 +100,20 @@ def test_a_folders_hash_changes_with_a_name_and_with_a_byte(tmp_path):
     assert len({a, b, c}) == 3
     assert a == d
     assert a.endswith(".dir")
+
+
+def test_the_answers_yes_and_no_are_names_in_a_lock_as_dvc_writes_it(tmp_path):
+    """DVC writes YAML 1.2, where they need no quotes; in 1.1 they are booleans."""
+    shares = "{yes: 0.45, no: 0.35, maybe: 0.2}"
+    text = (
+        f"stages:\n  ask@new:\n    cmd: x\n    params:\n      params.yaml:\n        a: {shares}\n"
+    )
+    write_text(tmp_path / "dvc.lock", text)
+    other = text.replace("no: 0.35", "false: 0.35")
+    write_text(tmp_path / "other.lock", other)
+
+    lock = read_lock(tmp_path / "dvc.lock")
+
+    assert lock["ask@new"]["params"]["params.yaml"]["a"] == {"yes": 0.45, "no": 0.35, "maybe": 0.2}
+    assert len(fingerprint(lock, ["ask@new"])) == 64
+    assert False in read_lock(tmp_path / "other.lock")["ask@new"]["params"]["params.yaml"]["a"]

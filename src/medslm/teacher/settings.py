@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from medslm.data.records import Answer, Question
 from medslm.errors import ParamsError
@@ -31,14 +31,6 @@ _Seed = Annotated[int, Field(ge=0)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _unquoted(value: object) -> object:
-    """Take YAML's yes and no, which it reads as true and false, for the answers they are."""
-    names = {True: "yes", False: "no"}
-    if not isinstance(value, dict):
-        return value
-    return {names[k] if isinstance(k, bool) else k: share for k, share in value.items()}
-
-
 class AskParams(Section):
     """One ask: which teacher writes how many texts of which kind about each question.
 
@@ -51,7 +43,7 @@ class AskParams(Section):
     prompt: _Prompt
     questions: Literal["train", "unlabelled"]
     per_question: Annotated[int, Field(ge=1, le=100)]
-    answers: Annotated[dict[Answer, _Share], BeforeValidator(_unquoted)] | None
+    answers: dict[Answer, _Share] | None
     seed: _Seed
 
 

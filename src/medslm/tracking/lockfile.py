@@ -20,13 +20,15 @@ VARIANT_STAGES = ("mix", "train", "predict", "score")
 
 def read_lock(path: Path) -> Lock:
     """Return the stages of a dvc.lock; DataError if it is missing, cut or holds merge markers."""
-    import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # YAML 1.2, as DVC writes it: in 1.1 a key `yes`, one of our answers, would read as True.
+        body = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `dvc repro` first") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except (YAMLError, UnicodeDecodeError) as exc:
         first = " ".join(str(exc).split())
         raise DataError(
             f"{path}: not a dvc.lock ({first}); take it from git and run `dvc repro`"
