@@ -32,17 +32,23 @@ class Clock:
 class Terminal:
     """A real pseudo-terminal: what is written to `stream` comes out of `read`."""
 
+    _END = "\x06"
+
     def __init__(self) -> None:
         self._master, slave = pty.openpty()
-        os.set_blocking(self._master, False)
         self.stream: TextIO = os.fdopen(slave, "w")
 
     def read(self) -> str:
-        """Return what was written since the last time."""
-        try:
-            return os.read(self._master, 1 << 16).decode().replace("\r\n", "\n")
-        except BlockingIOError:
-            return ""
+        """Return what was written since the last time.
+
+        The kernel hands it over some time later, so an end is written behind it and waited for.
+        """
+        self.stream.write(self._END)
+        self.stream.flush()
+        seen = ""
+        while not seen.endswith(self._END):
+            seen += os.read(self._master, 1 << 16).decode()
+        return seen.removesuffix(self._END).replace("\r\n", "\n")
 
     def close(self) -> None:
         self.stream.close()
@@ -301,20 +307,18 @@ def test_a_log_line_appears_above_the_line(clock, terminal, logger):
     assert terminal.read() == "PMID 2: odd\n"
 
 
-def test_without_that_a_log_line_would_be_torn(clock, terminal, logger):
+def test_without_that_a_log_line_would_be_torn(clock, terminal, logger, monkeypatch):
     """The control: a handler that joins later knows nothing of the line."""
     progress = Progress(100, reused=0, clock=clock, stream=terminal.stream, log=[].append)
     late = logging.StreamHandler(terminal.stream)
-    logger.addHandler(late)
-    logger.propagate = False
+    monkeypatch.setattr(logger, "handlers", [late])
+    monkeypatch.setattr(logger, "propagate", False)
     clock.now = 0.25
     progress.count([reply()])
 
     logger.warning("PMID 1: odd")
 
     assert terminal.read().endswith("leftPMID 1: odd\n")
-    logger.removeHandler(late)
-    logger.propagate = True
     progress.close()
 
 
