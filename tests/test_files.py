@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,6 +125,20 @@ def test_a_wrong_hash_names_both(tmp_path):
 
     with pytest.raises(IntegrityError, match=f"{sha256_of(path)}.*{'0' * 64}"):
         require_sha256(path, "0" * 64)
+
+
+def test_a_lock_that_goes_within_a_moment_is_waited_for(tmp_path):
+    path = tmp_path / "x.lock"
+    with path.open("a+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        release = threading.Timer(0.1, fcntl.flock, (stream, fcntl.LOCK_UN))
+        release.start()
+
+        with lock(path, "training"):
+            held = path.read_text()
+        release.join()
+
+    assert held == f"{os.getpid()}\n"
 
 
 def test_a_lock_held_by_another_process_names_its_pid_and_goes_with_it(tmp_path):

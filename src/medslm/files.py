@@ -9,13 +9,16 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from medslm.errors import DataError, IntegrityError, LockHeld
 
 R = TypeVar("R")
+
+_LOCK_PAUSES_S = (0.05, 0.15, 0.0)
 
 _adapters: dict[type[Any], Any] = {}  # building one takes longer than reading a small file
 
@@ -152,19 +155,33 @@ def lock(path: Path, what: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(stream):
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise LockHeld(
                 f"{what} is already being worked on by process {holder} ({path}); "
                 "wait for it to finish or stop it, then run again"
-            ) from None
+            )
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
         yield
+
+
+def _locked(stream: IO[str]) -> bool:
+    """Take the lock, or give up after a fifth of a second.
+
+    Libraries ask the machine things in children (openai runs `uname -p`). One that is between fork
+    and exec when its parent is killed holds the parent's lock for some milliseconds more.
+    """
+    for pause_s in _LOCK_PAUSES_S:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause_s)
+        else:
+            return True
+    return False
 
 
 def _adapter(record: type[Any]) -> Any:
