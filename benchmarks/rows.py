@@ -69,7 +69,7 @@ def times(ran: Ran, stats: Result) -> Result:
 def latency(bench: Bench, client: Client, home: Path) -> Result:
     """200 ms latency, 64 in flight: the share of the ideal rate, which is 64 / 0.2 s."""
     bench.server.reset(latency_s=0.2)
-    seen = bench.run(client, home, Job(6400 // bench.shrink, 64))
+    seen = bench.run(client, home, Job(12_800 // bench.shrink, 64))
     return seen | {"share": None if seen["rate"] is None else seen["rate"] / (64 / 0.2)}
 
 

@@ -97,6 +97,7 @@ class Bench:
         self.statuses: Counter[int] = Counter()
         self.requests = self.repeated = self.unheard = 0
         self.max_in_flight = self.in_flight
+        self.refused_at: list[float] = []
         self.first_at: float | None = None
         self.last_at: float | None = None
 
@@ -136,6 +137,7 @@ class Bench:
             "unheard": self.unheard,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
+            "refused_after_s": [round(at - (self.first_at or at), 3) for at in self.refused_at],
             "first_at": self.first_at,
             "last_at": self.last_at,
             "now": time.monotonic(),
@@ -236,6 +238,7 @@ class Connection(asyncio.Protocol):
         status, headers = bench.judge(messages, now)
         if status != 200:
             bench.statuses[status] += 1
+            bench.refused_at.append(now)
             self._answer(status, error(status), headers)
             return
         bench.first_at = now if bench.first_at is None else bench.first_at

@@ -18,7 +18,7 @@ from medslm.errors import StorageError, stage
 from medslm.teacher.store import Store, open_store
 from tests.teacher.journals import body, intent, key, reply
 
-# Every step ends durable, but for the one that notes a lost attempt.
+# Every step ends durable, but for those that note a lost attempt and replies with stored bodies.
 STEPS: list[Callable[[Store], None]] = [
     lambda store: store.sending([intent("a"), intent("b")]),
     lambda store: store.received([body("a"), body("b")]),

@@ -217,9 +217,9 @@ def test_a_teacher_slower_than_the_window_has_a_rate(clock, plain, lines):
 
 def test_before_anything_is_known_no_rate_is_shown(clock, terminal, drawn):
     clock.now = 0.25
-    drawn.waiting(90.0, "the rate limit")
+    drawn.count([])
 
-    assert terminal.read() == f"{CLEAR}0 of 100 answered, waiting 2 min for the rate limit"
+    assert terminal.read() == f"{CLEAR}0 of 100 answered"
 
 
 def test_replies_at_the_very_start_divide_nothing_by_zero(clock, lines):
@@ -231,20 +231,6 @@ def test_replies_at_the_very_start_divide_nothing_by_zero(clock, lines):
 
     assert lines == []
     assert progress._text(0.0) == "1 of 3 answered"
-
-
-def test_a_wait_is_shown_instead_of_the_time_left_until_the_next_reply(clock, plain, lines):
-    plain.count([reply()])
-    clock.now = 30.0
-    plain.waiting(61.0, "the rate limit")
-    clock.now = 60.0
-    plain.waiting(31.0, "the rate limit")
-    clock.now = 90.0
-    plain.count([reply()])
-
-    assert lines[0].endswith("waiting 61 s for the rate limit")
-    assert lines[1].endswith("waiting 31 s for the rate limit")
-    assert "waiting" not in lines[2]
 
 
 def test_more_replies_than_expected_leave_no_time(clock, lines):

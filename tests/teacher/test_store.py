@@ -84,6 +84,23 @@ def test_a_group_is_one_write_and_one_sync(tmp_path, monkeypatch):
     assert calls == ["fsync"]  # what `lost` wrote is not left to luck
 
 
+def test_a_reply_is_synced_at_once_unless_its_body_was(tmp_path, monkeypatch):
+    calls: list[str] = []
+    with open_store(tmp_path) as store:
+        store.received([body("a")])
+        monkeypatch.setattr(os, "fsync", counting(calls, "fsync", os.fsync))
+
+        store.append([reply("a")])
+        assert calls == []  # it can be read from its body again
+        store.append([reply("b")])
+        assert calls == ["fsync"]
+        store.received([body("c")])
+        del calls[:]
+        store.append([reply("c"), reply("d")])
+        assert calls == ["fsync"]  # nothing but this line knows d
+    assert calls == ["fsync"]
+
+
 def test_a_store_with_nothing_unsynced_is_not_synced_again(tmp_path, monkeypatch):
     calls: list[str] = []
     with open_store(tmp_path) as store:

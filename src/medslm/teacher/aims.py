@@ -49,7 +49,8 @@ def aims_of(
     if strategy == "counterfactual":
         turned = _turned(questions, per_question, seed, _shares(answers))
         return lambda q, index: Aim(index + 1, turned[q.answer](q.pmid, index), "")
-    return lambda _question, index: Aim(index + 1, "", "")
+    plain = [Aim(index + 1, "", "") for index in range(per_question)]
+    return lambda _question, index: plain[index]
 
 
 def wanted_answers(pmids: Sequence[str], per_question: int, *, seed: int, shares: Shares) -> Wanted:

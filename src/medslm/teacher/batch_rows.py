@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from medslm.files import dump_json, loads_strict
 from medslm.teacher.retry import Meaning, classify
-from medslm.teacher.wire import MAX_BODY_BYTES, NoAnswer
+from medslm.teacher.wire import MAX_BODY_BYTES, NoAnswer, short
 
 # The states in which a batch changes no more (OpenAI API reference, the batch object).
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -119,12 +119,6 @@ def text_of(value: dict[str, Any], name: str) -> str:
     return found
 
 
-def one_line(text: str) -> str:
-    """Return a server's words as one short line."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 200 else line[:200] + "..."
-
-
 @dataclass(slots=True)
 class Harvest:
     """The rows of one batch, sorted. ``missing`` are reservations by key that no row ended yet.
@@ -176,7 +170,7 @@ class Harvest:
 def _refusal(key: str, status: int, what: str, error: Any) -> Refusal:
     fields = error if isinstance(error, dict) else {}
     codes = [None if (code := fields.get(n)) is None else str(code) for n in ("code", "type")]
-    said = one_line(f"{what}: {fields.get('message') or 'no reason given'}")
+    said = short(f"{what}: {fields.get('message') or 'no reason given'}", None)
     return Refusal(key, classify(status, *codes), said)
 
 
@@ -185,5 +179,5 @@ def _fault(error: dict[str, Any]) -> Fault:
     where = f"line {line}: " if type(line) is int else ""
     return Fault(
         None if code is None else str(code),
-        one_line(f"{code or 'no code'}: {where}{error.get('message') or 'no reason given'}"),
+        short(f"{code or 'no code'}: {where}{error.get('message') or 'no reason given'}", None),
     )

@@ -14,10 +14,18 @@ from typing import Any, BinaryIO, Final, TypeVar
 from medslm.errors import CredentialsError, MedslmError, ParamsError, TeacherDown
 from medslm.files import MAX_LINE_BYTES, loads_strict
 from medslm.teacher import stops
-from medslm.teacher.batch_rows import Remote, one_line, read_remote, text_of
+from medslm.teacher.batch_rows import Remote, read_remote, text_of
 from medslm.teacher.retry import Meaning, backoff_s, classify, retry_after_s
 from medslm.teacher.stops import Rules
-from medslm.teacher.wire import NoAnswer, Refused, client_headers, open_client, redacted
+from medslm.teacher.wire import (
+    NoAnswer,
+    Refused,
+    client_headers,
+    open_client,
+    redacted,
+    refusal,
+    silence,
+)
 
 T = TypeVar("T")
 
@@ -272,14 +280,9 @@ class BatchWire:
         try:
             yield
         except openai.APIStatusError as exc:
-            headers = {name.lower(): value for name, value in exc.response.headers.items()}
-            message = exc.body.get("message", "") if isinstance(exc.body, dict) else "no reason"
-            said = one_line(self._redact(str(message).encode()).decode())
-            raise Refused(exc.status_code, exc.code, exc.type, said, headers) from exc
+            raise refusal(exc, self._key) from exc
         except (openai.APIConnectionError, httpx2.HTTPError) as exc:
-            cause = exc.__cause__ or exc
-            said = one_line(self._redact(str(cause).encode()).decode())
-            raise NoAnswer(f"{type(cause).__name__}: {said}", charged=True) from exc
+            raise silence(exc, self._key) from exc
 
     @contextlib.contextmanager
     def _expects_batches(self) -> Iterator[None]:

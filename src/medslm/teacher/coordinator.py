@@ -33,6 +33,10 @@ _REJECTED_IN_A_ROW = 20
 # Beyond its own timeout no request should be on its way; this is for a slow machine.
 _GRACE_S = 30.0
 _TELL_AFTER_S = 5.0
+# A limit per minute, `rpm` say, asks for this wait at most; what is longer the server asked for.
+_OWN_LIMIT_S = 65.0
+# Between so many sends we listen: at an unknown limit fewer run into the refusal of the first.
+_AT_ONCE = 2
 _COUNTED = ("prompt_tokens", "completion_tokens")
 
 
@@ -149,6 +153,9 @@ class Coordinator:
         chosen: list[_Task] = []
         pause: float | None = None
         while self._fatal is None and pause is None:
+            if len(chosen) == _AT_ONCE:
+                pause = 0.0
+                break
             task = self._take(waiting)
             if task is None:
                 pause = self._delayed[0][0] - self._clock() if self._delayed else None
@@ -198,7 +205,7 @@ class Coordinator:
         if delay is None:
             return self._rules.timeout_s  # until something in flight ends
         if delay > 0:
-            if delay > self._rules.max_wait_s:
+            if delay > max(self._rules.max_wait_s, _OWN_LIMIT_S):
                 self._fatal = stops.wait_too_long(self._rules, delay, "its rate limit")
             elif delay > _TELL_AFTER_S and not self._pacer.in_flight:
                 log.info("%s: waiting %.0f s for the rate limit", self._rules.name, delay)

@@ -45,7 +45,6 @@ class Progress:
         self._log = log
         self._failed: Counter[str] = Counter()
         self._micros: int | None = None
-        self._wait: tuple[float, str] | None = None
         self._marks = deque([_Mark(clock(), 0, 0)])
         self._shown_at = clock()
         self._line = _Line(stream) if stream.isatty() else None
@@ -60,18 +59,11 @@ class Progress:
         # Two are kept whatever their age: a slow teacher has a rate, too.
         while len(self._marks) > 2 and self._marks[0].at < now - _WINDOW_S:
             self._marks.popleft()
-        self._wait = None
         self._show(now)
 
     def spent(self, micros: int | None) -> None:
         """Set what was spent so far, in micro-dollars; None where nothing costs anything."""
         self._micros = micros
-
-    def waiting(self, seconds: float, why: str) -> None:
-        """Show that nothing can be sent for a while, until the next reply is counted."""
-        now = self._clock()
-        self._wait = (now + seconds, why)
-        self._show(now)
 
     def close(self) -> None:
         """Leave the terminal as if nothing had been there."""
@@ -98,10 +90,7 @@ class Progress:
             parts += [f"{rate:.1f} requests/s", f"{tokens:.0f} tokens/s"]
         if self._micros is not None:
             parts.append(f"${self._micros / 1e6:.4f}")
-        if self._wait is not None:
-            until, why = self._wait
-            parts.append(f"waiting {duration(max(0.0, until - now))} for {why}")
-        elif rate > 0:
+        if rate > 0:
             parts.append(f"about {duration(max(0, self._total - self._done) / rate)} left")
         # A reason is the server's word: it must not move the cursor.
         return "".join(c if c.isprintable() else "?" for c in ", ".join(parts))

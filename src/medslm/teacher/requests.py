@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from medslm.data.records import Answer, Message, Question
 from medslm.errors import DataError, LeakageError, ParamsError
 from medslm.files import sha256_of_json
 from medslm.teacher.aims import ANSWER_SHARES, aims_of
-from medslm.teacher.prompts import Prompt, render
+from medslm.teacher.prompts import Aim, Prompt, render
 
 # Raised when the meaning of a key's parts changes, so that no old reply is taken for a new one.
 _KEY_VERSION = 1
@@ -56,6 +56,20 @@ class Request:
         return self.write()
 
 
+class _Writing:
+    """Renders one request's messages; a third of the size of a partial."""
+
+    __slots__ = ("_aim", "_prompt", "_question", "_shots")
+
+    def __init__(
+        self, prompt: Prompt, question: Question, aim: Aim, shots: Sequence[Question]
+    ) -> None:
+        self._prompt, self._question, self._aim, self._shots = prompt, question, aim, shots
+
+    def __call__(self) -> tuple[Message, ...]:
+        return render(self._prompt, self._question, self._aim, self._shots)
+
+
 def build_requests(
     questions: Sequence[Question],
     *,
@@ -90,7 +104,7 @@ def build_requests(
             drawn = derived_seed(seed, question.pmid, strategy, index)
             write: Callable[[], tuple[Message, ...]] = tuple
             if prompt is not None:
-                write = partial(render, prompt, question, aim_of(question, index), shots)
+                write = _Writing(prompt, question, aim_of(question, index), shots)
             request = _keyed(
                 identity(question.pmid, strategy, index),
                 model=model,
@@ -140,7 +154,8 @@ def _keyed(
         "index": index,
         "prompt": prompt,
     }
-    return Request(sha256_of_json(shape), model, sampling, pmid, strategy, index, prompt, write)
+    key = sys.intern(sha256_of_json(shape))
+    return Request(key, model, sampling, pmid, strategy, index, prompt, write)
 
 
 def _require_askable(questions: Sequence[Question], strategy: str) -> None:

@@ -105,7 +105,8 @@ class Store(View):
     """A view that also writes, made by `open_store`, which holds the lock meanwhile.
 
     For one thread. A method that writes returns when its lines are on the disk, but for `void` and
-    `lost`, whose lines are there with the next group or at the end. After a failed write or fsync
+    `lost`, and replies whose bodies are there already: those lines come with the next group or at
+    the end. After a failed write or fsync
     nothing more is written, and it is not tried again: the next opening reads what is really there.
     """
 
@@ -125,7 +126,10 @@ class Store(View):
         for one in paid:
             if one.reply.key not in self:
                 fresh.setdefault(one.reply.key, one)
-        self._write([encode("reply", key, 0, fields_of(one)) for key, one in fresh.items()])
+        # A reply whose body is on the disk can be read from it again: it may wait for the next group.
+        durable = any(not self._known().bodies(key) for key in fresh)
+        lines = [encode("reply", key, 0, fields_of(one)) for key, one in fresh.items()]
+        self._write(lines, durable=durable)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Hold these keys' replies and bodies no more, so that they are asked again."""
@@ -155,7 +159,7 @@ class Store(View):
         self._write([encode("note", key, 0, {"name": name, "value": value})])
 
     def sync(self) -> None:
-        """Make what `void` and `lost` noted durable."""
+        """Make durable what still waits for the next group."""
         if not self._synced and self._failure is None:
             with self._last_try():
                 os.fsync(self._descriptor)

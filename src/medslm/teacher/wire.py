@@ -121,7 +121,7 @@ class Wire:
         try:
             return self._read(request, max_tokens, structured)
         except openai.APIStatusError as exc:
-            raise self._refused(exc) from exc
+            raise refusal(exc, self._key) from exc
         except (openai.APIConnectionError, httpx2.HTTPError) as exc:
             raise self._no_answer(exc) from exc
 
@@ -170,29 +170,43 @@ class Wire:
             **{name: value for name, value in chosen.items() if value is not None},
         }
 
+    def _no_answer(self, exc: Exception) -> NoAnswer:
+        import openai
+
+        found = silence(exc, self._key)
+        if isinstance(exc, openai.APITimeoutError):
+            return NoAnswer(f"no answer within {self._timeout_s:g} s", charged=found.charged)
+        return found
+
     def redact(self, body: bytes) -> str:
         """Return a body as text without the key."""
         return redacted(body, self._key).decode("utf-8", "surrogateescape")
 
-    def _refused(self, exc: APIStatusError) -> Refused:
-        headers = {name.lower(): value for name, value in exc.response.headers.items()}
-        return Refused(exc.status_code, exc.code, exc.type, self._clean(_message(exc)), headers)
 
-    def _no_answer(self, exc: Exception) -> NoAnswer:
-        import httpx2
-        import openai
+def refusal(exc: APIStatusError, key: str | None) -> Refused:
+    """Return an HTTP error in the server's words, without the key."""
+    headers = {name.lower(): value for name, value in exc.response.headers.items()}
+    # Not a whole web page: only what an error body says itself.
+    said = "no reason given"
+    if isinstance(exc.body, dict):
+        said = str(exc.body.get("message") or exc.body.get("detail") or "")
+    return Refused(exc.status_code, exc.code, exc.type, short(said, key), headers)
 
-        cause = exc.__cause__ or exc
-        arrived = not isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
-        if isinstance(exc, openai.APITimeoutError):
-            return NoAnswer(f"no answer within {self._timeout_s:g} s", charged=arrived)
-        return NoAnswer(f"{type(cause).__name__}: {self._clean(str(cause))}", charged=arrived)
 
-    def _clean(self, text: str) -> str:
-        """Return a server's words as one short line without the key."""
-        text = redacted(text.encode("utf-8", "replace"), self._key).decode()
-        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        return line if len(line) <= 200 else line[:200] + "..."
+def silence(exc: Exception, key: str | None) -> NoAnswer:
+    """Return a failed connection in our words; uncharged if the request cannot have arrived."""
+    import httpx2
+
+    cause = exc.__cause__ or exc
+    arrived = not isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
+    return NoAnswer(f"{type(cause).__name__}: {short(str(cause), key)}", charged=arrived)
+
+
+def short(text: str, key: str | None) -> str:
+    """Return a server's words as one short line without the key."""
+    text = redacted(text.encode("utf-8", "replace"), key).decode()
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= 200 else line[:200] + "..."
 
 
 def failed(request: Request, reason: str, *, structured: bool) -> Reply:
@@ -272,10 +286,3 @@ def client_headers(key: str | None) -> dict[str, Any]:
         "OpenAI-Project": Omit(),
         "Authorization": authorization,
     }
-
-
-def _message(exc: APIStatusError) -> str:
-    """Return the server's own words, unless they are a whole web page."""
-    if isinstance(exc.body, dict):
-        return str(exc.body.get("message") or exc.body.get("detail") or "")
-    return "no reason given"
