@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from medslm.data.variants import Variants
 from medslm.errors import stage
-from medslm.evaluation.compare import Answers, CompareParams, Variants, compare, lines_above
+from medslm.evaluation.compare import Answers, CompareParams, compare, lines_above
 from medslm.evaluation.sheet import read_sheet, write_record
 from medslm.evaluation.table import markdown
 from medslm.files import write_text

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from medslm.data.mix import mix
+from medslm.data.mix import Mix, mix, repeated
 from medslm.data.records import Pair, Question
+from medslm.data.variants import Variants, asks_of, length_of
 from medslm.errors import ParamsError, stage
 from medslm.files import read_jsonl, write_jsonl
 from medslm.params import load_all
@@ -28,20 +29,30 @@ log = logging.getLogger(__name__)
 def main(
     params: Path, variant: str, train: Path, unlabelled: Path, checked: Path, out: Path
 ) -> None:
-    """Write the real training questions and the kept pairs of the variant's asks."""
-    asks = load_all(params, f"variants.{variant}", list[str])
+    """Write the real training questions and the kept pairs of the variant's asks, repeated for a control."""
+    variants = load_all(params, "variants", Variants)
+    if variant not in variants:
+        raise ParamsError(f"{params}: variants.{variant}: this key is required and missing")
     known = load_all(params, "asks", dict[str, object])
-    if unknown := [ask for ask in asks if ask not in known]:
-        raise ParamsError(
-            f"{params}: variants.{variant}: {unknown[0]!r} is not one of asks: {sorted(known)}"
+    questions = read_jsonl(train, Question), read_jsonl(unlabelled, Question)
+
+    def mixed(name: str) -> Mix:
+        asks = asks_of(variants[name])
+        if unknown := [ask for ask in asks if ask not in known]:
+            raise ParamsError(
+                f"{params}: variants.{name}: {unknown[0]!r} is not one of asks: {sorted(known)}"
+            )
+        return mix(
+            *questions, {ask: read_jsonl(checked / ask / "kept.jsonl", Pair) for ask in asks}
         )
 
-    kept = {ask: read_jsonl(checked / ask / "kept.jsonl", Pair) for ask in asks}
-    mixed = mix(read_jsonl(train, Question), read_jsonl(unlabelled, Question), kept)
+    examples, left_out = mixed(variant)
+    if (longer := length_of(variants, variant)) is not None:
+        examples = repeated(examples, len(mixed(longer).examples), seed=variant)
 
-    write_jsonl(out, mixed.examples)
-    counts = dict(sorted(Counter(e.source for e in mixed.examples).items()))
-    log.info("%s: %s; left out: %s", variant, counts, mixed.left_out or "none")
+    write_jsonl(out, examples)
+    counts = dict(sorted(Counter(e.source for e in examples).items()))
+    log.info("%s: %s; left out: %s", variant, counts, left_out or "none")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from medslm.data.records import Question
 from medslm.data.split import read_folds
 from medslm.errors import stage
 from medslm.files import read_jsonl, write_jsonl
-from medslm.models import load_causal_lm
+from medslm.models import Quantize, load_causal_lm
 from medslm.params import load_all, load_section
+from medslm.student.cached import open_states
 from medslm.student.predicting import predict_cells
 from medslm.student.settings import StudentParams
 
@@ -25,12 +26,18 @@ log = logging.getLogger(__name__)
 @click.option("--dev", type=click.Path(path_type=Path), required=True)
 @click.option("--test", type=click.Path(path_type=Path), required=True)
 @click.option("--folds", type=click.Path(path_type=Path), required=True)
+@click.option("--features", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @stage
-def main(params: Path, models: Path, dev: Path, test: Path, folds: Path, out: Path) -> None:
+def main(
+    params: Path, models: Path, dev: Path, test: Path, folds: Path, features: Path, out: Path
+) -> None:
     """Write one row per question and cell with the probabilities of yes, no and maybe."""
     student = load_section(params, "student", StudentParams)
-    loaded = load_causal_lm(student.model, revision=student.revision, dtype=student.dtype)
+    quantize = load_all(params, "tune.quantize", Quantize)
+    loaded = load_causal_lm(
+        student.model, revision=student.revision, dtype=student.dtype, quantize=quantize
+    )
 
     count = write_jsonl(
         out,
@@ -43,6 +50,7 @@ def main(params: Path, models: Path, dev: Path, test: Path, folds: Path, out: Pa
             read_jsonl(test, Question),
             max_tokens=student.max_tokens,
             batch_size=student.batch_size,
+            states=open_states(features, loaded),
         ),
     )
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from medslm.data.variants import Variants
 from medslm.errors import stage
 from medslm.evaluation.compare import (
     Answers,
     Asks,
     CompareParams,
     Comparison,
-    Variants,
     lines_above,
 )
 from medslm.evaluation.curves import mean_curve, read_history

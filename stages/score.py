@@ -57,6 +57,12 @@ def main(
         *(variant, sheet.test.accuracy, sheet.test.macro_f1, sheet.test.n),
         *(sheet.dev.macro_f1, sheet.dev.n, sheet.spread.cells),
     )
+    if found := sheet.calibrated:
+        log.info(
+            "%s, calibrated on %d dev questions: temperature %.2f, tau %.1f; test macro-F1 %.3f, NLL %.3f",
+            *(variant, found.fitted_on, found.temperature, found.tau),
+            *(found.test.macro_f1, found.test.nll),
+        )
 
 
 if __name__ == "__main__":

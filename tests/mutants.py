@@ -134,7 +134,10 @@ def main(module: Path, tests: tuple[str, ...], texts: bool, limit_s: float, part
 
 
 def _noticed_nothing(source: Path, tests: tuple[str, ...], limit_s: float) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    # pytest keeps the temporary folders of its last three sessions alone: hundreds of sessions would
+    # take those of any other that runs beside them.
+    own = ["--basetemp", str(source.parent / "tmp")]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *own, *tests]
     path = os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     try:

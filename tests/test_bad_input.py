@@ -43,7 +43,16 @@ MIX = [
     "data/m.jsonl",
 ]
 TRAIN = ["train", "--variant", "none", "--mix", "empty.jsonl", "--dev", "empty.jsonl"]
-TRAIN += ["--folds", "folds.json", "--out", "data/models", "--curves", "data/curves.csv"]
+TRAIN += [
+    "--folds",
+    "folds.json",
+    "--features",
+    "none.json",
+    "--out",
+    "data/models",
+    "--curves",
+    "data/curves.csv",
+]
 CLOSED = "http://127.0.0.1:9/v1"
 
 

@@ -30,7 +30,7 @@ def test_every_verb_has_help_and_stands_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
     assert set(main.commands) == {
-        *["run", "profile", "plan", "compare", "promote", "rollback", "replies"],
+        *["run", "profile", "plan", "compare", "promote", "rollback", "replies", "sweep"],
     }
     for name, command in main.commands.items():
         assert command.help

@@ -25,8 +25,11 @@ CODES = {
     "LockHeld": 41,
     "CheckpointError": 42,
     "Diverged": 43,
+    "WorkerLost": 44,
+    "TooLarge": 45,
     "TrackingDown": 50,
     "NotPromotable": 51,
+    "OutOfMemory": 70,
     "Interrupted": 130,
 }
 

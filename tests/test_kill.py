@@ -134,7 +134,7 @@ def test_a_kill_while_asking_pays_for_nothing_twice(project):
 
 def test_a_kill_while_training_trains_no_second_copy_and_loses_nothing(project):
     project.set("tune.epochs", 40)
-    project.repro("mix@none")
+    project.repro("features")
     with start(project, "train@none"):
         wait_until(lambda: list(project.root.glob(".work/train/*/*.checkpoints/step-*")))
         kill_dvc(project)

@@ -94,7 +94,7 @@ def bill(*names: str) -> Bill:
 
 
 def plan(*words: str) -> Result:
-    return CliRunner().invoke(main, ["plan", *words])
+    return CliRunner().invoke(main, ["plan", "--only", "teacher", *words])
 
 
 def cells(text: str, stage: str) -> list[list[str]]:
@@ -574,7 +574,8 @@ def test_nothing_is_written(project):
 
 def test_a_bill_for_an_endpoint_comes_without_torch_in_a_second_and_a_half(project):
     code = (
-        "import sys; from medslm.cli import main; main(['plan'], standalone_mode=False); "
+        "import sys; from medslm.cli import main; "
+        "main(['plan', '--only', 'teacher'], standalone_mode=False); "
         "heavy = {'torch', 'transformers', 'openai', 'numpy'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
@@ -598,7 +599,7 @@ def test_it_needs_no_network(project):
         pytest.skip("this kernel lets nobody unshare a network")
 
     done = subprocess.run(
-        [*alone, sys.executable, "-m", "medslm.cli", "plan"],
+        [*alone, sys.executable, "-m", "medslm.cli", "plan", "--only", "teacher"],
         cwd=project,
         capture_output=True,
         text=True,

@@ -9,15 +9,17 @@ from click.testing import CliRunner
 from medslm.cli import main
 from medslm.data.fetch import DataParams
 from medslm.data.split import SplitParams
+from medslm.data.variants import Variants, asks_of
 from medslm.errors import ParamsError
-from medslm.evaluation.compare import CompareParams, Variants
+from medslm.evaluation.compare import CompareParams
 from medslm.files import sha256_of
 from medslm.params import load_all
 from medslm.profile import NAMES, apply_profile, load_profile, set_value, use_replies
 from medslm.quality.settings import ExpectationParams, RuleParams, VerifierParams
-from medslm.student.settings import StudentParams, TuneParams
+from medslm.student.settings import ComputeParams, StudentParams, TuneParams
 from medslm.teacher.settings import AnswersParams, AskParams, TeacherParams
 from medslm.tracking.ledger import TrackParams
+from medslm.tracking.sweep import SweepParams
 from tests.code_deps import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -32,6 +34,8 @@ SECTIONS = {
     "quality.expectations": ExpectationParams,
     "student": StudentParams,
     "tune": TuneParams,
+    "compute": ComputeParams,
+    "sweep": SweepParams,
     "answers": dict[str, AnswersParams],
     "variants": Variants,
     "compare": CompareParams,
@@ -63,8 +67,11 @@ def test_asks_and_variants_of_a_profile_name_things_that_exist(profile):
     assert {ask["teacher"] for ask in params["asks"].values()} <= set(params["teachers"])
     assert {a["teacher"] for a in params["answers"].values()} <= set(params["teachers"])
     assert params["answers"]
-    assert {ask for asks in params["variants"].values() for ask in asks} <= set(params["asks"])
-    assert list(params["variants"]) == ["none", "rewrite", "new", "combined"]
+    assert {ask for entry in params["variants"].values() for ask in asks_of(entry)} <= set(
+        params["asks"]
+    )
+    controls = ["none-long"] if profile == "pubmedqa" else []
+    assert list(params["variants"]) == ["none", "rewrite", "new", "combined", *controls]
 
 
 def test_the_sample_profile_is_what_the_project_comes_with():
@@ -168,3 +175,23 @@ def test_missing_files_are_named(tmp_path):
         assert result.exit_code == 10
         assert "nowhere.json: no such file" in result.stderr
     assert path.read_text(encoding="utf-8") == PARAMS
+
+
+def test_recorded_replies_keep_the_controls_that_need_no_ask(tmp_path):
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text('{"pmid": "1", "strategy": "rewrite", "index": 0, "reply": "no"}\n')
+    text = apply_profile(PARAMS, load_profile("pubmedqa"))
+
+    kept = yaml.safe_load(use_replies(text, replies))["variants"]
+    dropped = yaml.safe_load(use_replies(PARAMS, replies))["variants"]
+
+    assert kept.pop("none-long") == {"asks": [], "as_many_as": "combined"}
+    assert (
+        kept
+        == dropped
+        == {
+            "none": [],
+            "rewrite": ["recorded-rewrite"],
+            "combined": ["recorded-rewrite"],
+        }
+    )

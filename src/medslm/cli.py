@@ -91,15 +91,32 @@ def profile(name: str, params: Path, questions: Path | None, replies: Path | Non
     "--params", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
 )
 @click.option(
-    "--ask", "names", multiple=True, metavar="NAME", help="Only this entry of asks or answers."
+    "--ask",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this entry of asks or answers, and nothing of the student.",
 )
+@click.option("--only", type=click.Choice(["teacher", "student"]), help="One half of the plan.")
 @stage
-def plan(params: Path, names: tuple[str, ...]) -> None:
-    """Print what asking would cost: requests, tokens, dollars, minutes. Sends nothing, needs no key."""
-    from medslm.teacher.bill import bill_text
-    from medslm.teacher.planning import read_bill
+def plan(params: Path, names: tuple[str, ...], only: str | None) -> None:
+    """Print what a run would cost, before it: requests, tokens and dollars of the teacher, then
+    operations, minutes, memory and disk of the student on this machine.
 
-    click.echo(bill_text(read_bill(params, names, date.today())))
+    Sends nothing, needs no key, loads no weights. Refuses (exit 44) what this machine cannot finish.
+    """
+    if only != "student":
+        from medslm.teacher.bill import bill_text
+        from medslm.teacher.planning import read_bill
+
+        click.echo(bill_text(read_bill(params, names, date.today())))
+    if only != "teacher" and not names:
+        from medslm.student.plan_table import plan_text
+        from medslm.student.planning import read_plan, require
+
+        planned = read_plan(params)
+        click.echo(f"\n{plan_text(planned)}")
+        require(params, planned)
 
 
 @main.command()
@@ -142,6 +159,47 @@ def rollback() -> None:
     from medslm.tracking.promote import rollback as run_rollback
 
     click.echo(str(run_rollback(Path.cwd())))
+
+
+@main.group()
+def sweep() -> None:
+    """Measure how results hang on one knob of a tuning method: section `sweep` of params.yaml."""
+
+
+@sweep.command("queue")
+@stage
+def sweep_queue() -> None:
+    """Queue one DVC experiment per value; `dvc queue start` then runs them in the background."""
+    from medslm.params import load_section
+    from medslm.tracking.sweep import SweepParams, queue
+
+    params = load_section(Path("params.yaml"), "sweep", SweepParams)
+    queued = queue(Path.cwd(), params, _dvc_environment())
+    click.echo(
+        f"{len(queued)} experiments queued; `dvc queue start` runs them, `dvc exp show` lists"
+    )
+
+
+@sweep.command("draw")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports/robustness.svg"))
+@click.option("--no-paper", is_flag=True, help="Leave out the values of Guo et al. 2023.")
+@stage
+def sweep_draw(out: Path, no_paper: bool) -> None:
+    """Draw the finished experiments, accuracy and macro-F1 with intervals, and write their numbers."""
+    from medslm.evaluation import robustness
+    from medslm.evaluation.svg import standalone
+    from medslm.files import write_text
+    from medslm.params import load_section
+    from medslm.tracking.sweep import SweepParams, points
+
+    params = load_section(Path("params.yaml"), "sweep", SweepParams)
+    done, missing = points(Path.cwd(), params, _dvc_environment())
+    picture = robustness.figure(done, variant=params.variant, cite=not no_paper)
+    write_text(out, standalone(picture))
+    write_text(out.with_suffix(".csv"), robustness.csv(done))
+    for line in missing:
+        click.echo(f"missing: {line}")
+    click.echo(f"{out}: {len(done)} experiments, {len(missing)} missing")
 
 
 @main.group()

@@ -14,8 +14,11 @@ MedslmError (70, a bug unless a subclass says otherwise)
 ├── LockHeld          41   another process is at work on the same thing
 ├── CheckpointError   42   no usable checkpoint, or it belongs to other inputs
 ├── Diverged          43   a loss or a weight is not finite
+├── WorkerLost        44   a process that trained a cell died
+├── TooLarge          45   this machine cannot finish what is asked for
 ├── TrackingDown      50   the tracking server or registry cannot be reached
 ├── NotPromotable     51   the model may not become champion
+├── OutOfMemory       70   memory is used up; the bug is then in the settings
 └── Interrupted 130, 143   a signal asked to stop; run again to go on
 
 Under ``dvc repro`` every failure becomes DVC's own exit code 255, so a failing stage also leaves
@@ -124,6 +127,18 @@ class Diverged(MedslmError):
     exit_code = 43
 
 
+class WorkerLost(MedslmError):
+    """A process that trained a cell died, or too many did; checkpoints are kept."""
+
+    exit_code = 44
+
+
+class TooLarge(MedslmError):
+    """This machine has not the memory, the disk or the hours for what is asked for."""
+
+    exit_code = 45
+
+
 class TrackingDown(MedslmError):
     """The tracking server or registry cannot be reached; local results are kept."""
 
@@ -134,6 +149,12 @@ class NotPromotable(MedslmError):
     """The model may not become champion."""
 
     exit_code = 51
+
+
+class OutOfMemory(MedslmError):
+    """Memory is used up; what was stored before is safe."""
+
+    exit_code = 70
 
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it

@@ -114,6 +114,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
         for file in sorted(p for p in partial.rglob("*") if p.is_file()):
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
+        _sync_folder(partial)
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)

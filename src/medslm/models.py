@@ -28,6 +28,7 @@ from medslm.files import (
 )
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+Quantize = Literal["nf4"] | None
 
 EMBEDDED = "smollm2-135m"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -66,24 +67,40 @@ class Source:
     base_sha256: str
 
 
-def load_causal_lm(name: str, *, revision: str | None, dtype: Dtype) -> Loaded:
-    """Load a causal LM by its name in params.yaml, on the GPU if there is one.
+def load_causal_lm(
+    name: str,
+    *,
+    revision: str | None,
+    dtype: Dtype,
+    quantize: Quantize = None,
+    on_cpu: bool = False,
+) -> Loaded:
+    """Load a causal LM by its name in params.yaml, on the GPU if there is one, its own dropout off.
 
+    Dropout of the base would make its frozen layers another function at every step, and attention
+    dropout keeps the fused kernel out on a CPU; adapters have a dropout of their own. ``on_cpu``
+    leaves the model in main memory, in the precision that the GPU would have.
     Raises DataError if it is not here, IntegrityError if its bytes are wrong, ParamsError if the name
     cannot be used (a hub id without a full revision, a model that brings code or pickled weights).
     """
     quiet()
     source = find(name, revision)
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    packed = {} if quantize is None else _quantization(quantize, device)
     chosen = choose_dtype(dtype, device)
     common = {"revision": source.revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.path, **common)
         model = AutoModelForCausalLM.from_pretrained(
-            source.path, dtype=getattr(torch, chosen), use_safetensors=True, **common
+            source.path,
+            config=_without_dropout(AutoConfig.from_pretrained(source.path, **common)),
+            dtype=getattr(torch, chosen),
+            use_safetensors=True,
+            **packed,
+            **common,
         )
     except OSError as exc:
         first = str(exc).strip().splitlines()[0]
@@ -93,7 +110,42 @@ def load_causal_lm(name: str, *, revision: str | None, dtype: Dtype) -> Loaded:
             raise IntegrityError(f"model {name}: {parameter_name} holds values that are not finite")
     model.requires_grad_(False)
     identity = getattr(model.config, "_commit_hash", None) or source.base_sha256
-    return Loaded(model.eval().to(device), tokenizer, source.base_id, identity, chosen)
+    model = model.eval()
+    placed = model if packed else model.to("cpu" if on_cpu else device)
+    return Loaded(placed, tokenizer, source.base_id, identity, chosen)
+
+
+def _without_dropout(config: Any) -> Any:
+    """Set every dropout of a model's configuration to 0: `attention_dropout`, `attn_pdrop`, `layerdrop`, …"""
+    for key, value in config.get_text_config().to_dict().items():
+        if isinstance(value, float) and ("drop" in key):
+            setattr(config.get_text_config(), key, 0.0)
+    return config
+
+
+def _quantization(quantize: str, device: str) -> dict[str, Any]:
+    """Return what ``from_pretrained`` needs to pack the base to four bits (QLoRA, arXiv 2305.14314).
+
+    Raises ParamsError where that cannot run: it needs CUDA and the package bitsandbytes.
+    """
+    if device != "cuda":
+        raise ParamsError(
+            f"tune.quantize: {quantize} needs a CUDA GPU and there is none; set it to null"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ParamsError(
+            f"tune.quantize: {quantize} needs the package bitsandbytes; run: pip install 'medslm[gpu]'"
+        )
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantize,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": 0}}
 
 
 def find(name: str, revision: str | None) -> Source:

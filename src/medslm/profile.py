@@ -83,13 +83,26 @@ def use_replies(text: str, path: Path) -> str:
         "sha256": sha256_of(path),
         "max_failed_share": 0.1,
     }
-    variants: dict[str, list[str]] = {"none": []}
+    variants: dict[str, Any] = {"none": []}
     variants |= {strategy: [f"recorded-{strategy}"] for strategy in sorted(counts, reverse=True)}
     variants["combined"] = list(asks)
+    variants |= _controls(text, variants)
     text = replace_section(text, "teachers", _block("teachers", {"recorded": teacher}))
     text = replace_section(text, "asks", _block("asks", asks))
     text = replace_section(text, "answers", _block("answers", answers))
     return replace_section(text, "variants", _block("variants", variants))
+
+
+def _controls(text: str, variants: dict[str, Any]) -> dict[str, Any]:
+    """Return the controls without asks whose length is still that of one of ``variants``."""
+    import yaml
+
+    old = yaml.safe_load(section_text(text, "variants"))["variants"] or {}
+    return {
+        name: entry
+        for name, entry in old.items()
+        if isinstance(entry, dict) and not entry.get("asks") and entry.get("as_many_as") in variants
+    }
 
 
 def _recorded_counts(path: Path) -> dict[str, int]:

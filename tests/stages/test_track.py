@@ -185,7 +185,10 @@ def test_kills_anywhere_leave_one_run_each_one_version_and_no_open_run(project):
         versions = store.client.search_model_versions(f"name = '{MODEL}'")
         registry.require_whole(store, registry.version(store, MODEL, versions[0].version))
         challenger = registry.alias(store, MODEL, "challenger")
-    finished = [r.data.tags["dvc.fingerprint"] for r in runs if r.info.status == "FINISHED"]
+    done_tags = [r.data.tags for r in runs if r.info.status == "FINISHED"]
+    finished = [tags["dvc.fingerprint"] for tags in done_tags if "dvc.fingerprint" in tags]
+    cells = [tags["medslm.cell"] for tags in done_tags if "dvc.fingerprint" not in tags]
     assert len(finished) == len(set(finished)) == 3
+    assert len(cells) == len(set(cells)) > 0
     assert {r.info.status for r in runs} <= {"FINISHED", "KILLED"}
     assert [str(v.version) for v in versions] == [challenger] == ["1"]

@@ -26,6 +26,10 @@ from tests.factories import example, question
 STUDENT = StudentParams(model="x", revision=None, dtype="float32", max_tokens=256, batch_size=4)
 TUNE = {
     "method": "lora",
+    "rslora": False,
+    "virtual_tokens": 4,
+    "prefix_init": "zero",
+    "quantize": None,
     "r": 4,
     "alpha": 8,
     "dropout": 0.1,
@@ -36,8 +40,13 @@ TUNE = {
     "weight_decay": 0.0,
     "clip": 1.0,
     "batch_size": 4,
+    "accumulate": 1,
     "epochs": 3,
     "seeds": [0],
+    "objective": "three-way",
+    "order": "mixed",
+    "real_weight": 1.0,
+    "patience": None,
     "reuse_frozen": True,
     "checkpoint_every_s": 0.0,
 }

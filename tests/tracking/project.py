@@ -47,7 +47,7 @@ PARAMS: dict[str, Any] = {
     },
     "tune": {"method": "lora", "lr": 0.001},
     "compare": {"metric": "dev.macro_f1", "baselines": list(BASELINES)},
-    "track": {"experiment": EXPERIMENT, "registered_model": MODEL},
+    "track": {"experiment": EXPERIMENT, "registered_model": MODEL, "live": True},
 }
 
 
@@ -92,7 +92,8 @@ class Project:
         cell = self.root / f"models/{name}/fold0-seed0"
         write_json(cell / "adapter_config.json", {"peft_type": "LORA", "r": 2})
         write_text(cell / "adapter_model.safetensors", f"adapter of {name}")
-        write_json(self.root / f"models/{name}/card.json", {"base_sha256": "b" * 64})
+        card = {"base_sha256": "b" * 64, "inputs": f"{name}-0123456789abcdef"}
+        write_json(self.root / f"models/{name}/card.json", card)
         rows = ["0,0,1,10,1.1,1.0,0.5,0.4,0.001", "0,0,2,20,0.9,0.95,0.6,,0.0005"]
         write_text(self.root / f"metrics/train/{name}.csv", "\n".join([CURVE_HEADER, *rows]) + "\n")
         self.write_score(name, dev_f1)

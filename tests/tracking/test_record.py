@@ -14,6 +14,7 @@ from medslm.tracking.record import (
     read_curve,
     read_metrics,
     split_long,
+    variant_params,
     without_credentials,
 )
 
@@ -83,3 +84,16 @@ def test_passwords_in_urls_are_masked_and_other_text_is_left_alone():
         == "git@host https://***@host/x?a=b@c"
     )
     assert flat_params({"a": {"b": [1, None]}, "c": True}) == {"a.b": "[1, null]", "c": "true"}
+
+
+def test_a_control_is_logged_with_the_variant_whose_length_it_has():
+    sections = ("data", "split", "student", "tune", "quality", "asks", "answers", "teachers")
+    params = {section: {} for section in sections}
+    variants = {"none": [], "none-long": {"asks": [], "as_many_as": "combined"}}
+
+    found = variant_params({**params, "variants": variants}, "none-long")
+    plain = variant_params({**params, "variants": variants}, "none")
+
+    assert found["variant.as_many_as"] == "combined"
+    assert found["variant.asks"] == plain["variant.asks"] == "[]"
+    assert "variant.as_many_as" not in plain

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from medslm.data.records import Answer, Example, Pair, Question
+from medslm.data.records import REAL, Answer, Example, Pair, Question
 from medslm.errors import DataError, LeakageError
 
 DUPLICATE = "duplicate"
@@ -46,6 +47,18 @@ def mix(
     return Mix([*examples, *added], left_out)
 
 
+def repeated(examples: Sequence[Example], rows: int, *, seed: str) -> list[Example]:
+    """Return ``rows`` examples: whole passes over all, then a remainder drawn by ``seed``, in file order.
+
+    DataError if there are more than ``rows`` already: nothing is left out of a training set.
+    """
+    if len(examples) > rows:
+        raise DataError(f"{len(examples)} examples cannot be repeated up to {rows}: there are more")
+    passes, rest = divmod(rows, len(examples))
+    chosen = sorted(random.Random(f"as-many-as:{seed}").sample(range(len(examples)), rest))
+    return [*list(examples) * passes, *(examples[i] for i in chosen)]
+
+
 def _sift(offered: Sequence[Example], gold: Mapping[_Asked, Answer]) -> Mix:
     """Return those of the generated examples that ask something new and that none contradicts."""
     claims: defaultdict[_Asked, set[Answer]] = defaultdict(set)
@@ -70,7 +83,7 @@ def _sift(offered: Sequence[Example], gold: Mapping[_Asked, Answer]) -> Mix:
 def _real(q: Question) -> Example:
     if q.answer is None:
         raise DataError(f"PMID {q.pmid}: a training question without an answer")
-    return Example(q.pmid, q.question, q.context, q.answer, "real", None)
+    return Example(q.pmid, q.question, q.context, q.answer, REAL, None)
 
 
 def _generated(pair: Pair, sources: Mapping[str, Question], ask: str) -> Example:

@@ -10,6 +10,8 @@ from pydantic import ConfigDict
 Answer = Literal["yes", "no", "maybe"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
+REAL = "real"  # the source of an example that no teacher made
+
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, StringConstraints
+from pydantic import ConfigDict
 
+from medslm.data.variants import Name
 from medslm.errors import DataError, ParamsError
 from medslm.evaluation.metrics import Z_95
 from medslm.evaluation.sheet import Part, Sheet
 from medslm.params import Section
 
 Metric = Literal["dev.macro_f1", "dev.accuracy", "dev.nll"]
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-]  # DVC reads a dot as a path
-Variants = dict[Name, list[Name]]
 # Only the names matter here; the teacher's room reads the rest.
 Asks = dict[Name, dict[str, Any]]
 Answers = dict[Name, dict[str, Any]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,6 @@ from medslm.data.records import ANSWERS, Answer, Prediction, Question
 from medslm.data.scores import accuracy, macro_f1
 from medslm.errors import DataError
 from medslm.evaluation.metrics import (
-    argmax,
     class_scores,
     confusion,
     nll,
@@ -22,6 +20,8 @@ from medslm.evaluation.metrics import (
     require_some,
     wilson,
 )
+from medslm.evaluation.outoffold import calibrated
+from medslm.evaluation.pooling import Pooled, pool, rows_of
 from medslm.evaluation.sheet import Cell, Part, Sheet, Spread
 
 
@@ -30,16 +30,6 @@ class CellKey(NamedTuple):
 
     fold: int
     seed: int
-
-
-class Pooled(NamedTuple):
-    """One answer per question, from one student or several; ``probabilities`` may be empty."""
-
-    answer: Answer | None
-    probabilities: Mapping[Answer, float]
-
-
-Rows = Mapping[str, Sequence[Prediction]]  # by PMID
 
 
 def score(
@@ -54,7 +44,7 @@ def score(
 
     Test: the probabilities of all cells are averaged per question. Dev: every question is answered
     by the students of its own fold, which never trained on it, averaged over seeds. With one cell
-    these are that cell's own answers.
+    these are that cell's own answers. What calibration adds stands apart: see `outoffold`.
 
     DataError when a cell of folds x seeds is missing, or its PMIDs are not all and only those of
     its split; Diverged when a probability is not finite.
@@ -66,8 +56,9 @@ def score(
     everything = list(itertools.chain.from_iterable(cells.values()))
     return Sheet(
         variant=variant,
-        dev=part(pool(_of(everything, "dev")), gold),
-        test=part(pool(_of(everything, "test")), gold),
+        dev=part(pool(rows_of(everything, "dev")), gold),
+        test=part(pool(rows_of(everything, "test")), gold),
+        calibrated=calibrated(everything, gold),
         spread=_spread(single),
         cells=tuple(single),
     )
@@ -79,7 +70,7 @@ def submission(predictions: Iterable[Prediction], *, variant: str) -> dict[str, 
     The script wants an answer to every question and nothing may be made up for an unanswered one,
     so those raise DataError.
     """
-    pooled = pool(_of(predictions, "test"))
+    pooled = pool(rows_of(predictions, "test"))
     answered = {pmid: row.answer for pmid, row in sorted(pooled.items()) if row.answer is not None}
     if unanswered := sorted(pooled.keys() - answered.keys()):
         raise DataError(
@@ -100,15 +91,6 @@ def gold_answers(questions: Iterable[Question]) -> dict[str, Answer]:
         if gold.setdefault(question.pmid, question.answer) != question.answer:
             raise DataError(f"PMID {question.pmid}: has two gold answers: split the data again")
     return gold
-
-
-def pool(rows: Rows) -> dict[str, Pooled]:
-    """Return one answer per question: a single row as it is, several by their mean probabilities.
-
-    Rows without an answer abstain: they have no say in the mean; if all do, there is no answer.
-    Rows without probabilities must all say the same, which is then the answer; else DataError.
-    """
-    return {pmid: _pool_one(pmid, group) for pmid, group in sorted(rows.items())}
 
 
 def part(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> Part:
@@ -183,35 +165,6 @@ def _require_gold(gold: Mapping[str, Answer], pmids: Iterable[str]) -> None:
             f"{len(without)} questions of the folds have no gold answer in the split "
             f"({', '.join(without[:5])}): folds and questions are of different runs, split again"
         )
-
-
-def _of(predictions: Iterable[Prediction], split: str) -> dict[str, list[Prediction]]:
-    rows: dict[str, list[Prediction]] = defaultdict(list)
-    for row in predictions:
-        if row.split == split:
-            rows[row.pmid].append(row)
-    return dict(rows)
-
-
-def _pool_one(pmid: str, rows: Sequence[Prediction]) -> Pooled:
-    if len(rows) == 1:
-        return Pooled(rows[0].answer, rows[0].probabilities)
-    answered = [row for row in rows if row.answer is not None]
-    if not answered:
-        return Pooled(None, {})
-    if not all(row.probabilities for row in answered):
-        if len({row.answer for row in answered}) > 1:
-            raise DataError(
-                f"PMID {pmid}: {len(answered)} different answers without probabilities cannot be "
-                "averaged: score one fold and one seed at a time"
-            )
-        return Pooled(answered[0].answer, {})  # what all say, any mean of theirs says too
-    # fsum is exact, so the order of the rows cannot change a digit
-    mean = {
-        label: math.fsum(r.probabilities[label] for r in answered) / len(answered)
-        for label in ANSWERS
-    }
-    return Pooled(argmax(mean), mean)
 
 
 def _cell(key: CellKey, rows: Sequence[Prediction], gold: Mapping[str, Answer]) -> Cell:

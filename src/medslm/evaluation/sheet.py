@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict
 
@@ -78,14 +78,50 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reliability:
+    """Answers and probabilities on one split, in numbers that show calibration; ``ece`` has ten bins."""
+
+    __pydantic_config__ = _STRICT
+    accuracy: float
+    macro_f1: float
+    nll: float
+    brier: float
+    ece: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """What temperature and class-prior adjustment, fitted on out-of-fold dev answers, make of a variant.
+
+    ``accuracy`` and ``macro_f1`` are of the prior-adjusted answers, the rest of the scaled
+    probabilities; ``raw_dev`` and ``raw_test`` are the same numbers before. ``fitted_on`` counts
+    questions. Dev is cross-fitted ``across``: "folds", or "parts" of the one fold there is.
+    """
+
+    __pydantic_config__ = _STRICT
+    temperature: float
+    tau: float
+    fitted_on: int
+    across: Literal["folds", "parts"]
+    dev: Reliability
+    test: Reliability
+    raw_dev: Reliability
+    raw_test: Reliability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """All there is on one variant: pooled dev and test, each cell, and how the cells spread."""
+    """All there is on one variant: pooled dev and test, each cell, and how the cells spread.
+
+    ``calibrated`` is None for answers without probabilities and for too few dev questions.
+    """
 
     __pydantic_config__ = _STRICT
     variant: str
     dev: Part
     test: Part
     spread: Spread
+    calibrated: Calibrated | None
     cells: tuple[Cell, ...]
 
 

@@ -24,3 +24,9 @@ def batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -
         result += [close[i : i + batch_size] for i in range(0, len(close), batch_size)]
     rng.shuffle(result)
     return result
+
+
+def micro_batches(rows: Sequence[int], count: int) -> list[list[int]]:
+    """Cut a batch into at most ``count`` runs of nearly equal size, none of them empty."""
+    size = -(-len(rows) // count)
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

@@ -1,4 +1,4 @@
-"""LoRA adapters: put on a base model, taken off again, and saved as the same bytes every time."""
+"""LoRA adapters on a base model; what any method trained, saved as the same bytes every time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Literal
 from medslm.errors import Diverged, ParamsError
 from medslm.files import write_json, writing
 from medslm.models import Loaded
+from medslm.student.full import in_place_config, trained_in_place
+from medslm.student.tensors import first_not_finite, write_tensors
 
 
 def add_lora(
@@ -21,13 +23,17 @@ def add_lora(
     dropout: float,
     targets: Literal["all-linear"] | Sequence[str],
     layers: str,
+    rslora: bool = False,
+    dora: bool = False,
 ) -> Any:
     """Return the model wrapped by peft with fresh adapters (random A, zero B) from torch's global RNG.
 
-    ``layers`` is "all" or "top-N", the N layers nearest the output. Raises ParamsError if a target
-    does not exist or the model has fewer layers.
+    ``layers`` is "all" or "top-N", the N layers nearest the output. The update is scaled by alpha / r, with
+    ``rslora`` by alpha / sqrt(r) (arXiv 2312.03732); ``dora`` also learns the length of every weight
+    column (arXiv 2402.09353). Raises ParamsError if a target does not exist or the model has fewer layers.
     """
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     names = _linear_names(loaded.model)
     if targets != "all-linear":
@@ -43,6 +49,10 @@ def add_lora(
         lora_dropout=dropout,
         target_modules=sorted(names),
         layers_to_transform=adapted_layers(loaded.model.config.num_hidden_layers, layers),
+        use_rslora=rslora,
+        use_dora=dora,
+        # GPT-2 keeps its weights transposed; peft would find out by itself, but warns of it
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in loaded.model.modules()),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -69,16 +79,11 @@ def adapted_layers(total: int, layers: str) -> list[int] | None:
 
 
 def adapter_tensors(model: Any) -> dict[str, Any]:
-    """Return a copy of the adapter's tensors on the CPU, by name; Diverged if one is not finite."""
-    from peft import get_peft_model_state_dict
-
-    tensors = {
-        name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in get_peft_model_state_dict(model).items()
-    }
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise Diverged(f"adapter weight {name} is not finite: lower tune.lr")
+    """Return a copy of what is trained, on the CPU, by name; Diverged if a value is not finite."""
+    state = trained_in_place(model) or _peft_state(model)
+    tensors = {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
+    if name := first_not_finite(tensors):
+        raise Diverged(f"adapter weight {name} is not finite: lower tune.lr")
     return tensors
 
 
@@ -88,16 +93,22 @@ def save_adapter(folder: Path, model: Any, tensors: dict[str, Any], base_id: str
     peft writes target_modules in the order of a set and a path of this machine as the base: both are
     normalised here.
     """
-    from safetensors.torch import save_file
-
-    config = model.peft_config["default"].to_dict()
-    config = {k: _plain(v) for k, v in config.items()}
-    config["base_model_name_or_path"] = base_id
-    config["inference_mode"] = True
+    if trained_in_place(model):
+        config = in_place_config(base_id)
+    else:
+        config = {k: _plain(v) for k, v in model.peft_config["default"].to_dict().items()}
+        config |= {"base_model_name_or_path": base_id, "inference_mode": True}
     folder.mkdir(parents=True, exist_ok=True)
     with writing(folder / "adapter_model.safetensors") as partial:
-        save_file(dict(sorted(tensors.items())), str(partial))
+        write_tensors(partial, tensors)
     write_json(folder / "adapter_config.json", config)
+
+
+def _peft_state(model: Any) -> dict[str, Any]:
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, Any] = get_peft_model_state_dict(model)
+    return state
 
 
 def _plain(value: Any) -> Any:

@@ -13,16 +13,19 @@ from typing import Any
 LENGTH_STEP = 32
 
 
-def padded_width(lengths: Sequence[int]) -> int:
-    """Return the longest length rounded up to a multiple of 32."""
-    return -(-max(lengths) // LENGTH_STEP) * LENGTH_STEP
+def padded_width(lengths: Sequence[int], limit: int | None = None) -> int:
+    """Return the longest length rounded up to a multiple of 32, but not past ``limit`` positions."""
+    longest = max(lengths)
+    rounded = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    return rounded if limit is None else max(longest, min(rounded, limit))
 
 
-def padded_ids(prompts: Sequence[Sequence[int]]) -> Any:
+def padded_ids(prompts: Sequence[Sequence[int]], limit: int | None = None) -> Any:
     """Return token ids as a tensor (prompts, width), zeros behind each prompt."""
     import torch
 
-    ids = torch.zeros(len(prompts), padded_width([len(p) for p in prompts]), dtype=torch.long)
+    width = padded_width([len(p) for p in prompts], limit)
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
     return ids

@@ -10,7 +10,10 @@ from medslm.data.records import ANSWERS, Answer, Prediction, Question
 from medslm.data.split import Fold
 from medslm.errors import DataError
 from medslm.models import Loaded
+from medslm.student.cached import CachedStates
+from medslm.student.cached_scoring import CachedScorer
 from medslm.student.cells import cell_name
+from medslm.student.methods import take_off
 from medslm.student.scoring import Scorer, best_answer, with_adapter
 
 Probabilities = dict[Answer, float]
@@ -26,20 +29,25 @@ def predict_cells(
     *,
     max_tokens: int,
     batch_size: int,
+    states: CachedStates | None = None,
 ) -> Iterator[Prediction]:
-    """Yield each cell's answers to its own dev fold and to the test questions."""
+    """Yield each cell's answers to its own dev fold and to the test questions.
+
+    With ``states`` of these prompts only the layers above them run.
+    """
     for name, fold in folds.items():
         for seed in seeds:
             folder = models / cell_name(int(name), seed)
             if not (folder / "adapter_model.safetensors").is_file():
                 raise DataError(f"{folder}: holds no adapter; run the train stage")
             tuned = with_adapter(loaded, folder)
-            scorer = Scorer(tuned, max_tokens=max_tokens, batch_size=batch_size)
+            sizes = {"max_tokens": max_tokens, "batch_size": batch_size}
+            scorer = CachedScorer(tuned, states, **sizes) if states else Scorer(tuned, **sizes)
             own = _members(dev, fold.dev)
             found = scorer.probabilities([(q.context, q.question) for q in [*own, *test]])
             yield from _rows("dev", int(name), seed, own, found[: len(own)])
             yield from _rows("test", int(name), seed, test, found[len(own) :])
-            tuned.model.unload()
+            take_off(tuned.model)
 
 
 def predict_untuned(

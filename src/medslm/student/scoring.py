@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from medslm.data.records import ANSWERS, Answer
-from medslm.errors import Diverged
+from medslm.errors import DataError, Diverged, ParamsError
 from medslm.models import Loaded
-from medslm.student.lora import peft_silenced
+from medslm.student.attention import use_blocks
+from medslm.student.labels import (
+    LabelTree,
+    OutputLayer,
+    causal_lm,
+    log_likelihoods,
+    require_sharing,
+)
+from medslm.student.last_layer import answer_only
+from medslm.student.methods import load_tuned, prefix_cache, virtual_tokens
 from medslm.student.padding import padded_ids
 from medslm.student.progress import Progress
-from medslm.student.prompting import encode, label_ids
+from medslm.student.prompting import encode, label_tokens
+from medslm.student.tensors import first_not_finite, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -48,51 +58,105 @@ class Scorer:
         with torch.inference_mode():
             for start in range(0, len(order), self.batch_size):
                 chosen = order[start : start + self.batch_size]
-                logits = self.head.logits([prompts[i] for i in chosen])
+                logits = self.logits([prompts[i] for i in chosen])
                 rows = torch.log_softmax(logits, dim=-1).exp().tolist()
                 for i, row in zip(chosen, rows, strict=True):
                     result[i] = _rounded(row)
                 progress.add(len(chosen))
         return result
 
+    def logits(self, prompts: Sequence[Sequence[int]]) -> Any:
+        """Return the logits of one batch, shape (prompts, 3), all layers run."""
+        return self.head.logits(prompts)
+
 
 class AnswerHead:
-    """The three logits at the answer position; body and head are those of any Hugging Face causal LM."""
+    """The logits of the three answers at the end of a prompt; body and head of any Hugging Face causal LM.
 
-    def __init__(self, loaded: Loaded) -> None:
+    One token per answer: their logits at one position. Several: the log-likelihoods of their tokens,
+    whose softmax over the answers is the same thing.
+
+    With ``whole_vocabulary`` those of all other tokens follow them: a loss over all columns is then
+    the model's own negative log-likelihood of the answer.
+    """
+
+    def __init__(self, loaded: Loaded, *, whole_vocabulary: bool = False) -> None:
         import torch
 
         self.model = loaded.model
-        lm = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
-        self.body = lm.base_model
-        labels = label_ids(loaded.tokenizer)
-        weight = lm.get_output_embeddings().weight
-        index = torch.tensor([labels[a] for a in ANSWERS], device=weight.device)
-        self.label_weight = weight.index_select(0, index).detach().float()
+        self.lm = causal_lm(self.model)
+        use_blocks(self.lm)
+        self.body = self.lm.base_model
+        self.output = OutputLayer(self.lm)
+        labels = list(label_tokens(loaded.tokenizer).values())
+        self.tree = LabelTree(labels)
+        require_sharing(self.lm, self.tree)
+        device = self.lm.get_output_embeddings().weight.device
+        chosen = [ids[0] for ids in labels]
+        if whole_vocabulary:
+            if not self.one_token:
+                raise ParamsError(
+                    "tune.objective: full-vocabulary needs answers of one token, and this tokenizer "
+                    "splits one; set it to three-way"
+                )
+            rows = len(self.lm.get_output_embeddings().weight)
+            chosen += sorted(set(range(rows)) - set(chosen))
+        self.label_index = torch.tensor(chosen, device=device)
+        limit = getattr(self.lm.config.get_text_config(), "max_position_embeddings", None)
+        self.room = None if limit is None else limit - virtual_tokens(self.model)
+
+    @property
+    def one_token(self) -> bool:
+        """True if each answer is one token, so that the body's output alone gives its logits."""
+        return not self.tree.nodes
+
+    @property
+    def label_weight(self) -> Any:
+        """The head's rows of the three answers' first tokens, fp32; they move if the head is trained."""
+        return self.output.weight(self.label_index)
 
     def logits(self, prompts: Sequence[Sequence[int]]) -> Any:
-        """Return fp32 logits, shape (prompts, 3), in the order yes, no, maybe."""
-        ids = padded_ids(prompts).to(self.label_weight.device)
-        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        return self.answer_logits(hidden, [len(p) for p in prompts])
+        """Return fp32 logits, shape (prompts, 3), in the order yes, no, maybe.
+
+        Raises DataError if a prompt is longer than the model has positions.
+        """
+        lengths = [len(p) for p in prompts]
+        if self.room is not None and max(lengths) + self.tree.depth > self.room:
+            raise DataError(
+                f"a prompt has {max(lengths)} tokens and the model room for {self.room - self.tree.depth}: "
+                "lower student.max_tokens to that"
+            )
+        ids = padded_ids(prompts, self.room).to(self.label_index.device)
+        prefix = prefix_cache(self.model, len(lengths))
+        if not self.one_token:
+            return log_likelihoods(self.lm, self.tree, ids, lengths, prefix)
+        past = {} if prefix is None else {"past_key_values": prefix}
+        with answer_only(self.body, lengths):
+            hidden = self.body(input_ids=ids, use_cache=False, **past).last_hidden_state
+        return self.answer_logits(hidden, lengths)
 
     def answer_logits(self, hidden: Any, lengths: Sequence[int]) -> Any:
-        """Return the logits from the body's output (prompts, width, features) and prompt lengths."""
+        """Return the logits from the body's output (prompts, width, features) and prompt lengths.
+
+        Only for one token per answer.
+        """
         import torch
 
-        device = self.label_weight.device
+        device = self.label_index.device
         last = torch.tensor(lengths, device=device) - 1
         answer = hidden[torch.arange(len(lengths), device=device), last]
-        return answer.float() @ self.label_weight.T
+        return self.output.some(answer, self.label_index)
 
 
 def with_adapter(loaded: Loaded, folder: Path) -> Loaded:
-    """Return the model with the LoRA adapter saved in ``folder``; the base must be freshly loaded."""
-    from peft import PeftModel
+    """Return the model with what is saved in ``folder``, of any method; the base must be freshly loaded.
 
-    with peft_silenced():
-        model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=False)
-    return dataclasses.replace(loaded, model=model.eval())
+    Raises Diverged if a tensor of it is not finite.
+    """
+    file = folder / "adapter_model.safetensors"
+    if name := first_not_finite(read_tensors(file)):
+        raise Diverged(f"{file}: {name} is not finite: train this cell again")
+    return dataclasses.replace(loaded, model=load_tuned(loaded.model, folder))
 
 
 def best_answer(probabilities: dict[Answer, float]) -> Answer:

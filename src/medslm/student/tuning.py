@@ -13,23 +13,35 @@ from typing import Any, NamedTuple
 
 from medslm.data.records import ANSWERS, Answer
 from medslm.data.scores import accuracy, macro_f1
-from medslm.errors import Diverged
+from medslm.errors import Diverged, IntegrityError
+from medslm.files import sha256_of_json
 from medslm.models import Loaded
-from medslm.student import checkpoint
-from medslm.student.batches import batches
+from medslm.signals import deferred
+from medslm.student import snapshot
+from medslm.student.batches import micro_batches
+from medslm.student.cached import REDO, CachedStates
+from medslm.student.checkpoint import State
+from medslm.student.curriculum import PLAIN, Course, Practice, schedule, stalled, weights
+from medslm.student.feed import Feed
 from medslm.student.frozen import frozen_below
+from medslm.student.fused import fuse_lora
+from medslm.student.group import Alone, Group
 from medslm.student.lora import adapter_tensors
+from medslm.student.memory import memory_named
+from medslm.student.methods import adapted_in
 from medslm.student.progress import Progress
+from medslm.student.resuming import Keeper
 from medslm.student.scoring import AnswerHead, best_answer
 
 log = logging.getLogger(__name__)
 
 
 class Labelled(NamedTuple):
-    """A tokenised prompt and the number of its answer in the order yes, no, maybe."""
+    """A tokenised prompt, the number of its answer in the order yes, no, maybe, and whether it is real."""
 
     ids: list[int]
     label: int
+    real: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +69,8 @@ class Cell:
     """Training of one adapter on ``model`` (a peft model), resumable after any step.
 
     The order of batches depends on seed and epoch alone, and a checkpoint holds adapter, optimiser
-    and random state, so that a resumed run on a CPU gives the same bytes.
+    and random state, so that a resumed run on a CPU gives the same bytes. A step may be cut into
+    ``accumulate`` passes and shared by the processes of ``group``: the same gradient up to rounding.
     """
 
     def __init__(
@@ -73,13 +86,27 @@ class Cell:
         epochs: int,
         seed: int,
         reuse_frozen: bool,
+        states: CachedStates | None = None,
+        accumulate: int = 1,
+        group: Group | None = None,
+        practice: Practice = PLAIN,
     ) -> None:
         import torch
 
         self.model = model
-        adapted = model.peft_config["default"].layers_to_transform
-        self.head = AnswerHead(dataclasses.replace(loaded, model=model))
-        self.frozen = frozen_below(self.head.body, adapted) if reuse_frozen else None
+        fuse_lora(model)
+        whole = practice.objective == "full-vocabulary"
+        self.head = AnswerHead(dataclasses.replace(loaded, model=model), whole_vocabulary=whole)
+        # answers of several tokens need all layers again, so nothing is kept for them
+        reused = reuse_frozen and self.head.one_token
+        self.frozen = frozen_below(self.head.body, adapted_in(model)) if reused else None
+        self.states = states if reused else None
+        if self.states is not None and (
+            self.frozen is None or self.frozen.first != self.states.first
+        ):
+            raise IntegrityError(
+                f"{self.states.index}: not of the layers below the adapters; {REDO}"
+            )
         self.bf16 = loaded.dtype == "bfloat16"
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -87,10 +114,14 @@ class Cell:
         )
         self.lr, self.warmup, self.clip = lr, warmup, clip
         self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
+        self.accumulate = accumulate
+        self.group = group or Alone()
+        self.practice = practice
         self.step = 0
         self.epoch_loss = 0.0
         self.history: list[Row] = []
         self.best: dict[str, Any] = {}
+        self.feed: Feed | None = None  # told of every step by whoever wants training to be seen
 
     def train(
         self,
@@ -103,39 +134,60 @@ class Cell:
     ) -> Trained:
         """Train all epochs and return the best by dev loss; go on from ``checkpoints`` if it has one.
 
-        Raises Diverged if a loss is not finite, CheckpointError if no checkpoint there is whole.
+        Raises Diverged if a loss is not finite, CheckpointError if no checkpoint there is whole or
+        they are of another run, Interrupted (at the end of a step, with a checkpoint of it) if a signal
+        asked to stop, OutOfMemory.
         """
-        lengths = [len(e.ids) for e in examples]
-        prompts, dev_prompts = self._prompts(examples), self._prompts(dev)
-        per_epoch = math.ceil(len(examples) / self.batch_size)
-        total = per_epoch * self.epochs
-        if checkpoints is not None:
-            self._resume(checkpoints)
-        left = len(examples) * self.epochs - self.step * self.batch_size
-        progress = Progress("training", left, "examples", clock=clock)
-        saved = clock()
-        while self.step < total:
-            epoch, done = divmod(self.step, per_epoch)
-            plan = batches(lengths, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
-            for batch in plan[done:]:
-                labels = [examples[i].label for i in batch]
-                self._step([prompts[i] for i in batch], labels, total)
-                if checkpoints is not None and clock() - saved >= every_s and self.step % per_epoch:
-                    checkpoint.save(checkpoints, self._state())
-                    saved = clock()
-                progress.add(len(batch))
-            self._end_epoch(epoch, len(examples), dev, dev_prompts, total)
-            if checkpoints is not None:
-                checkpoint.save(checkpoints, self._state())
-                saved = clock()
+        course = Course(
+            [len(e.ids) for e in examples],
+            [e.real for e in examples],
+            order=self.practice.order,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        with memory_named(lambda: f"training, step {self.step + 1} of {course.total}"):
+            prompts, dev_prompts = self._prompts(examples), self._prompts(dev)
+            keeper = Keeper(checkpoints, self._run(examples), every_s=every_s, clock=clock)
+            self._resume(keeper.load())
+            left = course.examples_after(self.step)
+            progress = Progress("training", left, "examples", clock=clock)
+            with deferred(lambda: None) as stopping:
+                while self.step < course.total and not self._stalled(course):
+                    epoch = course.epoch_at(self.step)
+                    for count in self._epoch(course, epoch, examples, prompts):
+                        within = self.step < course.starts[epoch + 1]
+                        if (keeper.due() or stopping.signum) and within:
+                            self._save(keeper)
+                            keeper.leave_if_asked(stopping, self.step)
+                        progress.add(count)
+                    self._end_epoch(epoch, len(course.rows[epoch]), dev, dev_prompts, course.total)
+                    self._save(keeper)
+                    keeper.leave_if_asked(stopping, self.step)
         best = min(self.history, key=lambda row: (row.dev_loss, row.epoch))
         return Trained(self.best, best.epoch, self.history)
 
-    def _prompts(self, examples: Sequence[Labelled]) -> list[Any]:
+    def _epoch(
+        self, course: Course, epoch: int, examples: Sequence[Labelled], prompts: Sequence[Any]
+    ) -> Iterator[int]:
+        """Take the steps of an epoch that are still to come, yielding each batch's size after it."""
+        counts = weights([e.real for e in examples], self.practice.real_weight)
+        for batch in course.batches(epoch)[self.step - course.starts[epoch] :]:
+            self._step(
+                [prompts[i] for i in batch],
+                [examples[i].label for i in batch],
+                [counts[i] for i in batch],
+                course.total,
+            )
+            yield len(batch)
+
+    def _prompts(self, examples: Sequence[Labelled]) -> Sequence[Any]:
         """Return each prompt as what a step starts from: token ids, or the frozen layers' output."""
         ids = [e.ids for e in examples]
         if self.frozen is None:
             return ids
+        if self.states is not None:
+            return self.states.of(ids)
         with self._autocast():
             return self.frozen.hidden(ids, 2 * self.batch_size)
 
@@ -144,25 +196,55 @@ class Cell:
             return self.head.logits(prompts)
         return self.head.answer_logits(self.frozen.finish(prompts), [len(p) for p in prompts])
 
-    def _step(self, prompts: Sequence[Any], answers: Sequence[int], total: int) -> None:
+    def _step(
+        self, prompts: Sequence[Any], answers: Sequence[int], counts: Sequence[float], total: int
+    ) -> None:
         import torch
 
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * schedule(self.step, total, self.warmup)
-        labels = torch.tensor(answers, device=self.head.label_weight.device)
-        with self._autocast():
-            logits = self._logits(prompts)
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
-        value = float(loss.detach())
+        self.group.begin_step(self.seed, self.step)
+        losses = []
+        for rows in micro_batches(range(len(answers)), self.accumulate):
+            loss = self._loss(prompts, answers, counts, rows)
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        value = float(self.group.sum(torch.stack(losses).sum()))
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} at step {self.step + 1}: lower tune.lr")
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
+        self.group.sum_gradients(self.parameters.values())
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip))
+        if not math.isfinite(norm):
+            raise Diverged(f"the gradient is {norm} at step {self.step + 1}: lower tune.lr")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.epoch_loss += value * len(answers)
+        if self.feed is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.feed.step(self.step, loss=value, learning_rate=rate, examples=len(answers))
+
+    def _loss(
+        self,
+        prompts: Sequence[Any],
+        answers: Sequence[int],
+        counts: Sequence[float],
+        rows: Sequence[int],
+    ) -> Any:
+        """Return what this process's part of ``rows`` adds to the weighted mean loss of the whole batch."""
+        import torch
+
+        own = self.group.share(rows)
+        # layers that are spread over processes need all of them in every pass
+        used = own or rows[:1]
+        device = self.head.label_index.device
+        labels = torch.tensor([answers[i] for i in used], device=device)
+        with self._autocast():
+            logits = self._logits([prompts[i] for i in used])
+        losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        loss = (losses * torch.tensor([counts[i] for i in used], device=device)).sum()
+        return loss * (1 / len(answers) if own else 0.0)
 
     def _end_epoch(
         self, epoch: int, n: int, dev: Sequence[Labelled], prompts: Sequence[Any], total: int
@@ -182,6 +264,8 @@ class Cell:
             self.best = adapter_tensors(self.model)
         self.history.append(row)
         self.epoch_loss = 0.0
+        if self.feed is not None:
+            self.feed.epoch(self.step, dataclasses.asdict(row))
         log.info(
             "epoch %d: train loss %.4f, dev loss %.4f, dev accuracy %.3f (n=%d)",
             row.epoch,
@@ -197,18 +281,20 @@ class Cell:
         import torch
 
         self.model.eval()
-        total = 0.0
-        given: list[Answer] = [ANSWERS[0]] * len(dev)
+        logs = torch.zeros(len(dev), len(ANSWERS))
         order = sorted(range(len(dev)), key=lambda i: -len(dev[i].ids))
         with torch.no_grad(), self._autocast():
             for start in range(0, len(order), self.batch_size):
-                chosen = order[start : start + self.batch_size]
-                logs = torch.log_softmax(self._logits([prompts[i] for i in chosen]).float(), -1)
-                for i, row in zip(chosen, logs.tolist(), strict=True):
-                    total -= row[dev[i].label]
-                    given[i] = best_answer(dict(zip(ANSWERS, row, strict=True)))
+                rows = order[start : start + self.batch_size]
+                own = self.group.share(rows)
+                logits = self._logits([prompts[i] for i in own or rows[:1]]).float()
+                if own:
+                    logs[own] = torch.log_softmax(logits[:, :3], -1).cpu()
+        found = self.group.sum(logs).tolist()
+        total = -sum(found[i][dev[i].label] for i in order)
         if not math.isfinite(total):
             raise Diverged(f"the dev loss is {total} after step {self.step}: lower tune.lr")
+        given = [best_answer(dict(zip(ANSWERS, row, strict=True))) for row in found]
         return total / len(dev), given
 
     @contextlib.contextmanager
@@ -216,52 +302,38 @@ class Cell:
         """With a bf16 base, run the products of the fp32 adapters in bf16 too."""
         import torch
 
-        device = self.head.label_weight.device.type
+        device = self.head.label_index.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
             yield
 
-    def _state(self) -> checkpoint.State:
-        import torch
+    def _stalled(self, course: Course) -> bool:
+        if not stalled(self.history, self.practice.patience, after=course.warming_up):
+            return False
+        log.info(
+            "no lower dev loss for %d epochs: stopping after epoch %d of %d",
+            *(self.practice.patience, self.history[-1].epoch, len(course.rows)),
+        )
+        return True
 
-        tensors = {f"adapter.{n}": p.detach().cpu().clone() for n, p in self.parameters.items()}
-        for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().clone()
-        tensors |= {f"best.{n}": t for n, t in self.best.items()}
-        tensors["rng"] = torch.get_rng_state()
-        plain = {
-            "epoch_loss": self.epoch_loss,
-            "history": [dataclasses.asdict(row) for row in self.history],
-        }
-        return checkpoint.State(self.step, tensors, plain)
+    def _save(self, keeper: Keeper) -> None:
+        if self.group.rank != 0:
+            return  # one process writes
+        history = [dataclasses.asdict(row) for row in self.history]
+        keeper.save(
+            self.step,
+            lambda: snapshot.take(self.parameters, self.optimizer, self.best),
+            {"epoch_loss": self.epoch_loss, "history": history},
+        )
 
-    def _resume(self, folder: Path) -> None:
-        import torch
+    def _resume(self, state: State | None) -> None:
+        if state is not None:
+            self.step = state.step
+            self.epoch_loss = state.plain["epoch_loss"]
+            self.history = [Row(**row) for row in state.plain["history"]]
+            self.best = snapshot.put_back(state.tensors, self.parameters, self.optimizer)
 
-        state = checkpoint.load_newest(folder)
-        if state is None:
-            return
-        self.step = state.step
-        self.epoch_loss = state.plain["epoch_loss"]
-        self.history = [Row(**row) for row in state.plain["history"]]
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state.tensors[f"adapter.{name}"])
-                prefixes = {k: f"optimizer.{k}.{name}" for k in ("step", "exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {
-                    key: state.tensors[stored].to("cpu" if key == "step" else parameter.device)
-                    for key, stored in prefixes.items()
-                }
-        self.best = {
-            n.removeprefix("best."): t for n, t in state.tensors.items() if n.startswith("best.")
-        }
-        torch.set_rng_state(state.tensors["rng"])
-        log.info("going on from step %d (%s)", self.step, folder)
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Return the factor on the learning rate: linear up over ``warmup`` of the steps, then linear to 0."""
-    rising = max(1, round(total * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return (total - step) / max(1, total - rising)
+    def _run(self, examples: Sequence[Labelled]) -> str:
+        """Return a hash of what the steps depend on: whoever resumes must have the same."""
+        knobs = [self.lr, self.warmup, self.clip, self.batch_size, self.epochs, self.seed]
+        seen = [[len(e.ids), e.label, e.real] for e in examples]
+        return sha256_of_json([*knobs, *self.practice, sorted(self.parameters), seen])

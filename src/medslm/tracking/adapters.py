@@ -34,6 +34,9 @@ class Student:
     labels: tuple[str, ...]
     max_tokens: int
     batch_size: int
+    quantize: Literal["nf4"] | None = (
+        None  # of the base; packages from before QLoRA have no such key
+    )
 
 
 def pack(model: Path, out: Path, student: Student) -> str:

@@ -30,6 +30,7 @@ def student_of(settings: StudentParams, model: Path) -> Student:
         labels=ANSWERS,
         max_tokens=settings.max_tokens,
         batch_size=settings.batch_size,
+        quantize=card.get("quantize"),
     )
 
 

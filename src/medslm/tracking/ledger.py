@@ -17,7 +17,7 @@ from pydantic import Field
 
 from medslm.errors import DataError, ParamsError
 from medslm.params import Section
-from medslm.tracking import lockfile, record
+from medslm.tracking import cell_runs, lockfile, record
 from medslm.tracking.lockfile import Lock
 from medslm.tracking.record import Input, Record
 from medslm.tracking.registry import Version
@@ -28,6 +28,7 @@ from medslm.tracking.store import Store, close_stale_runs, finished_run, log_run
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 
 _SPLIT = Path("data/split")
+_MODELS = Path("models")
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class TrackParams(Section):
 
     experiment: str = Field(pattern=_NAME, max_length=100)
     registered_model: str = Field(pattern=_NAME, max_length=100)
+    live: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def records(files: Files, params: Mapping[str, Any], baselines: Sequence[str]) -
 
 
 def track(store: Store, found: Sequence[Record]) -> dict[str, Tracked]:
-    """Make sure each record has exactly one finished run; a record that has one is not logged again."""
+    """Make sure each record has exactly one finished run, and each of its cells one under it.
+
+    A record that has one is not logged again; the run of a cell that was shown live is taken over.
+    """
     closed = close_stale_runs(store)
     if closed:
         log.info("closed %d run(s) that a killed process had left open", closed)
@@ -90,7 +95,9 @@ def track(store: Store, found: Sequence[Record]) -> dict[str, Tracked]:
     for item in found:
         run_id = finished_run(store, item.fingerprint)
         reused = run_id is not None
-        tracked[item.name] = Tracked(run_id or log_run(store, item), item.fingerprint, reused)
+        run_id = run_id or log_run(store, item)
+        tracked[item.name] = Tracked(run_id, item.fingerprint, reused)
+        cell_runs.adopt(store, run_id, item.cells)
     return tracked
 
 
@@ -133,6 +140,7 @@ def _variant(
         params=record.variant_params(params, name),
         metrics=metrics,
         curve=points,
+        cells=record.read_cells(files.root / _MODELS / name / "card.json", name, points),
         inputs=(
             Input(f"mix-{name}", mix.as_posix(), _digest(lock, mix), "train"),
             *_held_out(lock),

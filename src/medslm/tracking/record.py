@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medslm.data.variants import asks_of
 from medslm.errors import DataError, Diverged, ParamsError
-from medslm.files import dump_json
+from medslm.files import dump_json, read_json
 
 # MLflow cuts longer values with no more than a warning (mlflow.utils.validation, 3.17).
 MAX_PARAM_LENGTH = 6000
@@ -49,6 +50,16 @@ class Input:
 
 
 @dataclass(frozen=True)
+class CellRecord:
+    """A trained cell: ``key`` stands for all that shaped it, ``points`` are its learning curve."""
+
+    key: str
+    variant: str
+    name: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything one run logs. ``texts`` are artifacts by file name."""
 
@@ -60,6 +71,7 @@ class Record:
     curve: Sequence[Point]
     inputs: Sequence[Input]
     texts: Mapping[str, str]
+    cells: Sequence[CellRecord] = ()
 
 
 def variant_params(params: Mapping[str, Any], variant: str) -> dict[str, str]:
@@ -67,12 +79,13 @@ def variant_params(params: Mapping[str, Any], variant: str) -> dict[str, str]:
 
     ``params`` holds the SECTIONS. Raises ParamsError for an ask or teacher that is not there.
     """
-    asks = {ask: _entry(params, "asks", ask) for ask in params["variants"][variant]}
+    asks = {ask: _entry(params, "asks", ask) for ask in asks_of(params["variants"][variant])}
     teachers = {
         name: _entry(params, "teachers", name) for name in (a["teacher"] for a in asks.values())
     }
     chosen: dict[str, Any] = {name: params[name] for name in (*_SHARED, *_TRAINED)}
-    chosen |= {"variant": {"asks": params["variants"][variant]}}
+    entry = params["variants"][variant]
+    chosen |= {"variant": entry if isinstance(entry, Mapping) else {"asks": entry}}
     chosen |= {key: value for key, value in (("asks", asks), ("teachers", teachers)) if value}
     return flat_params(chosen)
 
@@ -171,6 +184,23 @@ def read_curve(path: Path) -> list[Point]:
         ) from exc
     require_finite({f"{p.key} at step {p.step}": p.value for p in points}, path)
     return points
+
+
+def read_cells(card: Path, variant: str, curve: Sequence[Point]) -> list[CellRecord]:
+    """Return a variant's cells with their own curves; none for models that do not say what shaped them.
+
+    A cell's metrics lose the cell's name: its run holds nothing else.
+    """
+    if not card.is_file():  # not pulled; the variant's own run holds the curves too
+        return []
+    inputs = read_json(card).get("inputs")
+    points: dict[str, list[Point]] = {}
+    for point in curve:
+        _, cell, key = point.key.split("/", 2)
+        points.setdefault(cell, []).append(Point(key, point.value, point.step))
+    if not inputs:
+        return []
+    return [CellRecord(f"{inputs}/{cell}", variant, cell, own) for cell, own in points.items()]
 
 
 def require_finite(metrics: Mapping[str, float], path: Path) -> None:

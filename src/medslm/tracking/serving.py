@@ -9,6 +9,7 @@ from typing import Any
 from medslm.data.records import ANSWERS, Answer
 from medslm.errors import DataError, IntegrityError
 from medslm.models import load_causal_lm
+from medslm.student.methods import load_beside, use
 from medslm.student.prompting import PROMPT_ID
 from medslm.student.scoring import Scorer, best_answer, with_adapter
 from medslm.tracking import adapters
@@ -22,7 +23,10 @@ class Served:
         student = adapters.verify(folder, manifest_sha256)
         adapters.require_spoken(student, PROMPT_ID)
         base = load_causal_lm(
-            student.base_model, revision=student.base_revision, dtype=student.dtype
+            student.base_model,
+            revision=student.base_revision,
+            dtype=student.dtype,
+            quantize=student.quantize,
         )
         if base.base_sha256 != student.base_sha256:
             raise IntegrityError(
@@ -33,7 +37,7 @@ class Served:
         loaded = with_adapter(base, first)
         self.names = ["default"]
         for cell in others:
-            loaded.model.load_adapter(str(cell), adapter_name=cell.name)
+            load_beside(loaded.model, cell, cell.name)
             self.names.append(cell.name)
         loaded.model.eval()
         self.model = loaded.model
@@ -43,7 +47,7 @@ class Served:
         """Return, per (context, question), probabilities of yes, no and maybe that sum to 1."""
         per_cell = []
         for name in self.names:
-            self.model.set_adapter(name)
+            use(self.model, name)
             per_cell.append(self.scorer.probabilities(items))
         return [
             {a: round(sum(cell[i][a] for cell in per_cell) / len(per_cell), 6) for a in ANSWERS}

@@ -16,8 +16,8 @@ from medslm.errors import MedslmError, TrackingDown
 from medslm.tracking.record import Record, split_long, without_credentials
 
 FINGERPRINT = "dvc.fingerprint"
-_HOST = "medslm.host"
-_PID = "medslm.pid"
+HOST = "medslm.host"
+PID = "medslm.pid"
 
 # Set before MLflow is imported, unless the user chose: no telemetry, and an unreachable server is
 # an error in seconds, not after the default's four minutes (measured: 247 s).
@@ -105,8 +105,8 @@ def log_run(store: Store, record: Record) -> str:
         FINGERPRINT: record.fingerprint,
         "medslm.kind": record.kind,
         "medslm.variant": record.name,
-        _HOST: socket.gethostname(),
-        _PID: str(os.getpid()),
+        HOST: socket.gethostname(),
+        PID: str(os.getpid()),
     }
     if experiment := os.environ.get("DVC_EXP_NAME"):
         tags["dvc.exp_name"] = experiment
@@ -130,10 +130,10 @@ def close_stale_runs(store: Store) -> int:
     closed = 0
     running = store.client.search_runs(
         [store.experiment_id],
-        f"tags.`{_HOST}` = '{socket.gethostname()}' and attributes.status = 'RUNNING'",
+        f"tags.`{HOST}` = '{socket.gethostname()}' and attributes.status = 'RUNNING'",
     )
     for run in running:
-        pid = run.data.tags.get(_PID, "")
+        pid = run.data.tags.get(PID, "")
         if pid.isdecimal() and not _alive(int(pid)):
             store.client.set_tag(
                 run.info.run_id, "medslm.closed", f"process {pid} died before it was done"
