@@ -513,13 +513,13 @@ def test_a_probe_that_is_refused_too_makes_the_next_wait_longer(wish, waits):
     assert found == pytest.approx(waits)
 
 
-def test_no_wait_grows_beyond_half_a_minute():
+def test_no_wait_grows_beyond_sixteen_seconds():
     job = Clocked()
     job.refuse(*job.send(5))
     for _ in range(3000):
         job.refuse(job.probe())
 
-    assert job.delay() == pytest.approx(32.0)
+    assert job.delay() == pytest.approx(16.0)
 
 
 def test_the_refusals_of_one_burst_are_one_event():

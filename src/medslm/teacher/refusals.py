@@ -20,7 +20,7 @@ _MOST_DOUBT = 24
 _LEAST_PATIENCE_S = 0.25
 _SHORT_PAUSE_S = 0.1
 _FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 32.0
+_LONGEST_PAUSE_S = 16.0
 _NEAR_S = 3.0  # a window opens when its oldest request is a minute old, give or take its way
 _FEW = 3  # with fewer on their way it is no limit on concurrency that refuses
 
@@ -168,7 +168,7 @@ class Gate:
         self._told = False
 
     def _pause(self, now: float, asked_s: float | None) -> None:
-        """Wait 0.5, 1, 2, ... 32 s for the next probe, but not past the moment a window opens.
+        """Wait 0.5, 1, 2, ... 16 s for the next probe, but not past the moment a window opens.
 
         The first wish of the server's is believed; without one, what looks like chance waits less.
         """
