@@ -1,6 +1,6 @@
 # make demo    set up and run the whole pipeline on the embedded sample
 # make test    set up and run lint, types and tests
-# make deep    the same and 2,000 kills (half an hour)
+# make deep    the same and 2,000 kills of `ask` and of a training (about an hour)
 # make deps    rewrite the code dependencies in dvc.yaml after imports changed
 
 # The first Python 3.11 or 3.12 that can make virtual environments.

@@ -19,38 +19,10 @@ from medslm.models import load_causal_lm
 from medslm.student.cells import cell_data, train_cells
 from medslm.student.frozen import frozen_below
 from medslm.student.lora import adapted_layers, adapter_tensors, add_lora
-from medslm.student.settings import StudentParams, TuneParams
+from medslm.student.settings import TuneParams
 from medslm.student.tuning import AnswerHead, Cell, schedule
 from tests.factories import example, question
-
-STUDENT = StudentParams(model="x", revision=None, dtype="float32", max_tokens=256, batch_size=4)
-TUNE = {
-    "method": "lora",
-    "rslora": False,
-    "virtual_tokens": 4,
-    "prefix_init": "zero",
-    "quantize": None,
-    "r": 4,
-    "alpha": 8,
-    "dropout": 0.1,
-    "targets": "all-linear",
-    "layers": "top-2",
-    "lr": 0.01,
-    "warmup": 0.1,
-    "weight_decay": 0.0,
-    "clip": 1.0,
-    "batch_size": 4,
-    "accumulate": 1,
-    "epochs": 3,
-    "seeds": [0],
-    "objective": "three-way",
-    "order": "mixed",
-    "real_weight": 1.0,
-    "patience": None,
-    "reuse_frozen": True,
-    "checkpoint_every_s": 0.0,
-}
-FOLD = Fold(train=tuple(str(i) for i in range(20)), dev=("20", "21", "22"))
+from tests.student.world import FOLD, STUDENT, TUNE
 
 
 def tune(**changes):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -283,7 +284,10 @@ def test_a_slow_answer_ends_at_the_deadline(endpoint, slow, answers):
 
 
 def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint, until_error):
+    all_there = threading.Barrier(4)  # however slow the machine: nothing is answered before
+
     def respond(request: Received, before: int) -> Answer:
+        all_there.wait(timeout=20)
         if '"Does treatment 1 ' in request.text:
             return fails(401)
         answer = echo(request)
