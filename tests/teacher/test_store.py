@@ -53,14 +53,19 @@ def test_a_second_reply_to_a_key_is_not_kept(tmp_path):
     assert (tmp_path / "at-once" / "journal.log").read_bytes().count(b" reply ") == 2
 
 
-def test_a_new_journal_is_its_first_line_and_nothing_writes_nothing(tmp_path):
+def test_a_new_journal_is_its_first_line_and_nothing_writes_nothing(tmp_path, monkeypatch):
+    calls: list[str] = []
     with open_store(tmp_path) as store:
+        for name in ("write", "fsync"):
+            monkeypatch.setattr(os, name, counting(calls, name, getattr(os, name)))
         store.append([])
         store.sending([])
         store.received([])
         store.forget([])
 
+    assert calls == []
     assert (tmp_path / "journal.log").read_bytes() == HEADER
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal.log", "lock"]
 
 
 def test_a_group_is_one_write_and_one_sync(tmp_path, monkeypatch):
@@ -300,6 +305,16 @@ def test_an_attempt_of_an_earlier_run_may_still_end(tmp_path, end, wanted):
         assert store.account([key("a")]) == wanted._replace(attempts=1)
 
 
+def test_what_was_in_flight_is_told_to_a_hundredth_of_a_cent(tmp_path, caplog):
+    with open_store(tmp_path) as store:
+        store.sending([intent("a", 123_456_789), intent("b", 1)])
+    with open_store(tmp_path):
+        pass
+
+    assert "2 requests were in flight" in caplog.text
+    assert "count as $123.4568" in caplog.text
+
+
 def test_a_killed_attempt_stays_lost_when_its_key_is_sent_again_and_counts_once(tmp_path, caplog):
     with open_store(tmp_path) as store:
         store.sending([intent("a", 10)])
@@ -409,21 +424,19 @@ def test_a_first_line_that_was_cut_is_written_anew(tmp_path):
 
 
 def test_no_file_stays_open(tmp_path):
-    lowest = next_descriptor()
+    before = open_files()
 
     keep(tmp_path, reply("a"))
     with read_only(tmp_path) as view:
         assert len(view) == 1
-        assert next_descriptor() != lowest
+        assert open_files() != before
 
-    assert next_descriptor() == lowest
+    assert open_files() == before
 
 
-def next_descriptor() -> int:
-    """Return the number that the next opened file gets: the lowest that is free."""
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    os.close(descriptor)
-    return descriptor
+def open_files() -> list[str]:
+    """Return the descriptors that are in use; the one that lists them is not there any more."""
+    return sorted(file.name for file in Path("/proc/self/fd").iterdir() if file.exists())
 
 
 def test_looking_takes_no_lock_and_creates_nothing(tmp_path):
