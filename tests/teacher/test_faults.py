@@ -222,14 +222,23 @@ def test_S09_A06_what_may_pass_is_tried_again(endpoint, answers, status):
 
 
 def test_A05_a_storm_of_slow_down_passes(endpoint, answers):
-    endpoint.respond = lambda request, n: (
-        fails(429, code="slow_down") if 5 <= n < 15 else echo(request)
-    )
+    refused_at: list[float] = []
+
+    def respond(request: Received, before: int) -> Answer:
+        now = time.monotonic()
+        if before < 5 or (refused_at and now - refused_at[0] > 2):
+            return echo(request)
+        refused_at.append(now)
+        return fails(429, code="slow_down")
+
+    endpoint.respond = respond
 
     replies = answers(teacher(endpoint, concurrency=8, max_wait_s=60.0), asked(40))
 
     assert len(replies) == 40
-    assert len(endpoint.requests) == 50
+    # Whoever was on the way, then one after half a second, one second and two.
+    assert 2 <= len(refused_at) <= 8 + 3
+    assert len(endpoint.requests) == 40 + len(refused_at)
 
 
 def test_S09_A07_an_endpoint_that_stays_down_is_left_after_bounded_attempts(endpoint, until_error):
