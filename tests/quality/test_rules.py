@@ -190,7 +190,7 @@ MEANING = [
         [
             "Does enalapril lower IL 6?",
             "Is APU stay shorter by MRI?",
-            "Is T1a or T2 common in IV lines?",
+            "Is T1a or L4 common in IV lines?",
             "Is cholesterol lower?",
             "Is it 3D?",
         ],

@@ -99,20 +99,11 @@ NEGATIONS = frozenset(_NEGATIONS.split())
 NEGATIVE_BEGINNING = re.compile(r"(?:fail|non|un(?!der|i|til))\w")
 NO_DENIAL = re.compile(r"\bor not\b|\bnot only\b|\bif not\b")
 
-# Beginnings of words that say more or less.
+# Beginnings of words that say more or less of something; "less accurate" and "more often misjudged"
+# say the same, so "more" and "less" themselves tell nothing.
 DIRECTIONS = {
-    "more": ("increas", "higher", "more", "greater", "larger", "longer", "elevat", "rais"),
-    "less": (
-        "decreas",
-        "reduc",
-        "lower",
-        "less",
-        "fewer",
-        "smaller",
-        "shorter",
-        "declin",
-        "diminish",
-    ),
+    "more": ("increas", "higher", "greater", "larger", "longer", "elevat", "rais"),
+    "less": ("decreas", "reduc", "lower", "fewer", "smaller", "shorter", "declin", "diminish"),
 }
 
 # Stems of the World Health Organization's International Nonproprietary Names ("The use of stems in

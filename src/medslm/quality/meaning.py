@@ -12,7 +12,7 @@ from medslm.quality.text import fold, words
 _CLIPPED = re.compile(r"n['\u2019]t\b", re.IGNORECASE)
 _CODE = re.compile(r"[^\W_]+")
 _SMALL_WORDS = lexicon.AUXILIARIES | lexicon.ENGLISH
-_STAGES = "abc"  # T1a is known where T1 is
+_LONGEST_STAGE = 3  # characters
 _ROMAN = re.compile(r"[IVX]+")
 _SHOWS_ITS_LANGUAGE = 10  # words; shorter texts may be all names and figures
 
@@ -81,10 +81,7 @@ def unknown_names(text: str, known: str) -> set[str]:
     return {
         name
         for name in _names(text)
-        if name not in there
-        and name not in initials
-        and name not in squeezed
-        and name.rstrip(_STAGES) not in there
+        if name not in there and name not in initials and name not in squeezed
     }
 
 
@@ -103,11 +100,16 @@ def _forms(text: str) -> tuple[frozenset[str], str, str]:
 
 
 def _is_code(token: str) -> bool:
-    """Tell whether a token is an acronym or a code: two capitals, or one and a digit after it."""
+    """Tell whether a token is an acronym or a code: two capitals, or one and digits.
+
+    Stages and vertebrae (T1a, L4) are no names: a reason may list those that a table has.
+    """
     capitals = sum(char.isupper() for char in token)
     if token.casefold() in _SMALL_WORDS:
         return False
-    coded = capitals >= 2 or (capitals == 1 and any(char.isdigit() for char in token[1:]))
+    coded = capitals >= 2 or (
+        capitals == 1 and len(token) > _LONGEST_STAGE and any(char.isdigit() for char in token[1:])
+    )
     return coded and not token[0].isdigit() and _ROMAN.fullmatch(token) is None
 
 
