@@ -58,6 +58,9 @@ PROMPT_WORDS = (
     "the original question",
     "rewritten question",
     "new question",
+    "previous instructions",
+    "prior instructions",
+    "system prompt",
 )
 READER = frozenset({"you", "your", "yours", "yourself"})
 GIVEAWAY_PHRASES = ("answer is", "answer was", "correct answer")
