@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from tests.quality.builders import ballot
 
-from medslm.data.records import ANSWERS, Ballot, Exchange, Passage, Question
+from medslm.data.records import ANSWERS, Exchange, Passage, Question
 from medslm.params import load_section
 from medslm.quality.check import check
 from medslm.quality.guard import Bounds, Guard
@@ -85,7 +86,7 @@ def measure(count: int) -> dict[str, Any]:
         return result
 
     parsed = timed("parse", lambda: parse_all(replies, parts["train"], "many")).pairs
-    ballots = [Ballot(p.id, "none", {"yes": 0.4, "no": 0.3, "maybe": 0.3}, None) for p in parsed]
+    ballots = [ballot(pair) for pair in parsed]
     guard = timed("index", lambda: Guard(parts["dev"], parts["test"], bounds))
     matches = timed("guard", lambda: guard.matches(parsed))
     near = {match.pair_id for match in matches}

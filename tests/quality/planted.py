@@ -12,12 +12,13 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from medslm.data.records import Ballot, Exchange, Pair, Question
+from medslm.data.records import Exchange, Pair, Question
 from medslm.quality.check import check
 from medslm.quality.guard import TEST, Bounds, Guard
 from medslm.quality.parse import parse
 from medslm.quality.pool import pool
 from medslm.quality.rules import Limits
+from tests.quality.builders import ballot
 from tests.quality.fictional import PARAPHRASES, REASON, Facts, World, said
 
 RULES, VECTORS, VOTES = "rules", "vectors", "votes"
@@ -81,10 +82,7 @@ class Judge:
         matches = self._guard.matches(apart)
         checked = check(
             apart,
-            [
-                Ballot(pair.id, "none", {"yes": 1.0, "no": 0.0, "maybe": 0.0}, None)
-                for pair in apart
-            ],
+            [ballot(pair) for pair in apart],
             train=self._world.train,
             unlabelled=[],
             dev=self._world.dev,
