@@ -19,6 +19,7 @@ ALL = {
     "parse@reworded",
     "vote@reworded",
     "check@reworded",
+    "pool",
     "gate",
     *(f"{s}@{v}" for s in ("mix", "train", "predict", "score") for v in ("none", "combined")),
     "features",
