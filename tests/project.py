@@ -38,6 +38,7 @@ class Project:
             (root / folder).mkdir(parents=True)
         for kept in ("data/checked/.gitkeep", "metrics/quality/.gitkeep"):
             (root / kept).touch()
+        (root / "data/review.jsonl").touch()
         shutil.copyfile(ROOT / ".dvc/config", root / ".dvc/config")
         shutil.copyfile(ROOT / ".dvc/.gitignore", root / ".dvc/.gitignore")
         self._write_data()

@@ -9,6 +9,7 @@ from stages.check import main
 
 from medslm.data.records import Dropped, Pair, Unreadable
 from medslm.files import read_json, read_jsonl, write_jsonl
+from medslm.quality.decisions import Decision, content_of
 from medslm.quality.verdict import read_report
 from tests.factories import pair
 from tests.quality.builders import ballot
@@ -33,7 +34,7 @@ def check(project, out="out"):
     return run(
         main,
         *("--ask", "local-rewrite", "--pairs", "pairs", "--votes", "votes.jsonl", *parts),
-        *("--out", out, "--metrics", f"{out}.json"),
+        *("--review", "review.jsonl", "--out", out, "--metrics", f"{out}.json"),
     )
 
 
@@ -83,6 +84,36 @@ def test_a_copy_of_a_test_question_is_dropped(project):
 
     (row,) = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
     assert "leaks_held_out" in row.reasons
+
+
+def test_what_people_decided_is_honoured_and_outdated_decisions_are_named(project):
+    short = pair("1", 1, question="Is stay?", answer="no")
+    write_project(project, [*PAIRS, short])
+    decisions = [
+        Decision(PAIRS[0].id, content_of(PAIRS[0]), "drop", "asks two things"),
+        Decision(PAIRS[1].id, "0" * 64, "drop", "was about another text"),
+        Decision(short.id, content_of(short), "keep", ""),
+    ]
+    write_jsonl(project / "review.jsonl", decisions)
+
+    result = check(project)
+
+    kept = read_jsonl(project / "out" / "kept.jsonl", Pair)
+    (row,) = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+    assert kept == [*PAIRS[1:], short]
+    assert (row.pair, row.reasons) == (PAIRS[0], ("dropped_by_reviewer",))
+    assert read_json(project / "out.json")["reasons"] == {"dropped_by_reviewer": 1}
+    assert result.exit_code == 0
+
+
+def test_a_damaged_file_of_decisions_exits_10_and_names_its_line(project):
+    (project / "review.jsonl").write_text('{"pair_id": "a"}\n', encoding="utf-8")
+
+    result = check(project)
+
+    assert result.exit_code == 10
+    assert "review.jsonl:1" in result.stderr
+    assert not (project / "out").exists()
 
 
 def test_votes_of_other_pairs_exit_10(project):

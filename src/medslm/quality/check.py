@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from medslm.data.records import Ballot, Dropped, Pair, Question
 from medslm.errors import DataError
+from medslm.quality.decisions import Decision, overruled, verdicts
 from medslm.quality.leakage import (
     HeldOut,
     held_out_abstract,
@@ -39,11 +40,13 @@ def check(
     dev: Sequence[Question],
     test: Sequence[Question],
     limits: Limits,
+    decisions: Sequence[Decision] = (),
 ) -> Checked:
-    """Apply every rule to every pair; the order of the pairs changes no verdict.
+    """Apply every rule to every pair, then what people decided; the order of the pairs changes no verdict.
 
-    Checking what was kept keeps it all. Raises LeakageError if a pair comes from a test question
-    or the parts overlap, DataError if ids repeat or the ballots are not those of these pairs.
+    A pair that a person dropped contradicts no other any more. Checking what was kept keeps it all.
+    Raises LeakageError if a pair comes from a test question or the parts overlap, DataError if ids
+    repeat or the ballots are not those of these pairs.
     """
     require_disjoint(train, unlabelled, dev, test)
     require_no_test_source(pairs, test)
@@ -52,8 +55,11 @@ def check(
     why = _single(pairs, ballots, sources=[*train, *unlabelled], held_out=held_out, limits=limits)
     for pair_id in _about_held_out(pairs, unlabelled, held_out, limits.leak_overlap):
         why[pair_id].add(Drop.LEAKS_HELD_OUT)
-    for pair_id in _contradicting(pairs, limits.near_identical):
+    said = verdicts(pairs, decisions)
+    standing = [pair for pair in pairs if said.get(pair.id) != "drop"]
+    for pair_id in _contradicting(standing, limits.near_identical):
         why[pair_id].add(Drop.CONTRADICTION)
+    why = {pair_id: overruled(found, said.get(pair_id)) for pair_id, found in why.items()}
     for pair_id in _repeating(pairs, why):
         why[pair_id].add(Drop.DUPLICATE)
     kept = [pair for pair in pairs if not why[pair.id]]

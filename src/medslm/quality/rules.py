@@ -41,6 +41,7 @@ class Drop(StrEnum):
     DUPLICATE = "duplicate"
     CONTRADICTION = "contradiction"
     LEAKS_HELD_OUT = "leaks_held_out"
+    DROPPED_BY_REVIEWER = "dropped_by_reviewer"
 
 
 @dataclass(frozen=True, slots=True)
