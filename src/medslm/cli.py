@@ -201,6 +201,26 @@ def review(asks: tuple[str, ...], download: Path | None, out: Path, no_open: boo
         webbrowser.open(out.absolute().as_uri())
 
 
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "--variant", metavar="NAME", help="Only the generated pairs that this variant is trained on."
+)
+@click.option(
+    "--ask", "asks", multiple=True, metavar="NAME", help="Only the kept pairs of this ask."
+)
+@click.option(
+    "--csv", "with_csv", is_flag=True, help="Also write pairs.csv, safe to open in a spreadsheet."
+)
+@stage
+def export(out: Path, variant: str | None, asks: tuple[str, ...], with_csv: bool) -> None:
+    """Write the kept pairs as a dataset: Parquet, Arrow for `datasets`, and a card that says what it is."""
+    from medslm.quality.shipping import export as run_export
+
+    done = run_export(Path("params.yaml"), out, variant=variant, asks=asks, with_csv=with_csv)
+    click.echo(f"{out}: {done.rows} pairs, parquet sha256 {done.parquet}")
+
+
 def _has_display() -> bool:
     """Tell whether a browser would have a screen; without one, some open in the terminal."""
     return sys.platform == "darwin" or bool(
