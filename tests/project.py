@@ -65,6 +65,10 @@ class Project:
         done = self._run([MEDSLM, "run", *targets])
         return re.findall(r"^Running stage '(.+)':", done.stdout, re.MULTILINE)
 
+    def medslm(self, *words: str) -> str:
+        """Run medslm and return what it prints; AssertionError if it fails."""
+        return self._run([MEDSLM, *words]).stdout
+
     def params(self) -> dict:  # type: ignore[type-arg]  # whatever params.yaml holds
         """Return params.yaml as a dict."""
         return yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))

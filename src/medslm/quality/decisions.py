@@ -87,14 +87,14 @@ def content_of(pair: Pair) -> str:
 def read_decisions(path: Path) -> list[Decision]:
     """Read data/review.jsonl; DataError for a bad line or a pair that is decided twice."""
     decisions = read_jsonl(path, Decision)
-    _require_once(path, decisions)
+    _require_once(path, [decision.pair_id for decision in decisions])
     return decisions
 
 
 def verdicts(pairs: Iterable[Pair], decisions: Sequence[Decision]) -> dict[str, str]:
     """Return keep or drop by pair id for those of the pairs whose content is still the decided one."""
     by_id = {decision.pair_id: decision for decision in decisions}
-    found = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         decision = by_id.get(pair.id)
         if decision is not None and decision.content == content_of(pair):
@@ -123,7 +123,7 @@ def merge(present: Sequence[Decision], path: Path, pairs: Mapping[str, Pair]) ->
     or has changed, or with a note of hidden characters, is refused by number, the others count.
     """
     lines = read_jsonl(path, Download)
-    _require_once(path, lines)
+    _require_once(path, [line.pair_id for line in lines])
     merged = {decision.pair_id: decision for decision in present}
     counts = {"new": 0, "changed": 0, "same": 0, "cleared": 0}
     refused = []
@@ -158,9 +158,9 @@ def _problem(line: Download, pairs: Mapping[str, Pair]) -> str | None:
     return None if is_safe(line.note) else "its note holds characters that nobody can see"
 
 
-def _require_once(path: Path, lines: Sequence[Decision] | Sequence[Download]) -> None:
+def _require_once(path: Path, pair_ids: Sequence[str]) -> None:
     seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        if line.pair_id in seen:
-            raise DataError(f"{path}:{number}: pair {line.pair_id} is decided twice; keep one line")
-        seen.add(line.pair_id)
+    for number, pair_id in enumerate(pair_ids, start=1):
+        if pair_id in seen:
+            raise DataError(f"{path}:{number}: pair {pair_id} is decided twice; keep one line")
+        seen.add(pair_id)
