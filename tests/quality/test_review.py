@@ -315,6 +315,18 @@ CONTRAST = """(() => {
   return found; })()"""
 
 
+def test_the_next_pair_starts_at_its_top_on_a_narrow_window_too(browser, tmp_path):
+    text = (Passage("RESULTS", "The stay was shorter. " * 200),)
+    long = [question(n, sections=text) for n in "12"]
+    with browser.open(written(tmp_path, [seen(1), seen(2)], long), width=390) as tab:
+        tab.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        top = "document.getElementById('pair').getBoundingClientRect().top"
+        assert tab.evaluate(top) < 0
+        tab.click("#drop")
+        assert tab.text(".about b") == "local-rewrite:2:0"
+        assert tab.evaluate(top) >= 0
+
+
 def test_five_thousand_pairs_are_ready_in_under_two_seconds_and_few_are_drawn(browser, tmp_path):
     """The best of three tries: the promise is about the page, not about a busy machine."""
     text = "The mean stay was shorter in the group that had the treatment than in the other. " * 18

@@ -236,6 +236,8 @@
     get("previous").disabled = at === 0;
     get("next").disabled = at >= view.length - 1;
     get("pair").scrollTop = 0;
+    const top = get("pair").getBoundingClientRect().top;
+    if (top < 0) window.scrollBy(0, top); // on a narrow window the page scrolls, not the pair
     if (!pair) return get("pair").replaceChildren(make("p", "empty", pairs.length ? "No pair passes these filters." : "There are no pairs."));
     const source = sources[pair.pmid] ?? {question: "", context: "", answer: "", long_answer: ""};
     get("pair").replaceChildren(
