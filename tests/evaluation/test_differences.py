@@ -47,7 +47,7 @@ def with_(**fields):
         ),
         (
             with_(p=0.0002, p_holm=0.0006, accuracy_low=0.001),
-            "combined beats none by 2.1 points, 95 % 0.1 to 5.2, p = < .001 (Holm < .001): shown",
+            "combined beats none by 2.1 points, 95 % 0.1 to 5.2, p < .001 (Holm < .001): shown",
         ),
         (
             with_(students=5, sd=0.008),

@@ -92,7 +92,7 @@ def sentence(found: Difference) -> str:
         said += f" (mean of {found.students} students{spread})"
     verdict = "shown" if found.is_shown else "not shown"
     return (
-        f"{said}, 95 % {points(low)} to {points(high)}, p = {p_text(found.p)} "
+        f"{said}, 95 % {points(low)} to {points(high)}, p {_equal(found.p)} "
         f"(Holm {p_text(found.p_holm)}): {verdict}"
     )
 
@@ -102,6 +102,11 @@ def points(share: float) -> str:
     return (
         f"{100 * share:.1f}".replace("-0.0", "0.0") if abs(share) < 0.0005 else f"{100 * share:.1f}"
     )
+
+
+def _equal(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def p_text(p: float) -> str:

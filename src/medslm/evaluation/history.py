@@ -95,6 +95,11 @@ def deps(rev: Revision) -> dict[str, str]:
     return _entries(rev, "deps")
 
 
+def outs_of(lock: Path) -> dict[str, str]:
+    """Return `outs` of a dvc.lock in the working tree."""
+    return outs(Revision(lock.parent, None))
+
+
 def rows(rev: Revision, path: str, record: type[R]) -> list[R]:
     """Read JSON Lines that a stage wrote: from the working tree, or from DVC's cache by their MD5.
 
