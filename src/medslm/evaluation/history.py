@@ -106,9 +106,16 @@ def rows(rev: Revision, path: str, record: type[R]) -> list[R]:
     ``path`` may lie in a folder that was written whole. DataError when no stage of the commit wrote
     it, `NotCachedError` when it is not at hand, IntegrityError when the cache holds other bytes.
     """
-    if rev.commit is None:
-        return read_jsonl(rev.root / path, record)
-    return read_jsonl(_cached(rev, path), record)
+    return read_jsonl(_file(rev, path), record)
+
+
+def objects(rev: Revision, path: str) -> list[dict[str, Any]]:
+    """Read JSON Lines as `rows` does, as objects: a record may have had other fields at that commit."""
+    return read_jsonl(_file(rev, path), dict[str, Any])
+
+
+def _file(rev: Revision, path: str) -> Path:
+    return rev.root / path if rev.commit is None else _cached(rev, path)
 
 
 def _entries(rev: Revision, kind: str) -> dict[str, str]:
