@@ -38,7 +38,7 @@ def report(tmp_path_factory):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 800, 1280])
 def test_the_page_loads_nothing_complains_of_nothing_and_fits(browser, report, width, scheme):
     with browser.open(report, width=width, scheme=scheme) as tab:
         assert tab.errors() == []
