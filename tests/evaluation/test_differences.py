@@ -58,6 +58,12 @@ def with_(**fields):
             with_(accuracy=0.0, accuracy_low=-0.02, accuracy_high=0.02, p=1.0, p_holm=1.0),
             "combined and none are equally often right, 95 % -2.0 to 2.0, p = 1.00 (Holm 1.00): not shown",
         ),
+        (
+            with_(
+                accuracy=0.0, accuracy_low=0.0, accuracy_high=0.0, p=1.0, p_holm=1.0, detectable=0.0
+            ),
+            "combined and none are right on the very same questions: not shown",
+        ),
     ],
 )
 def test_a_difference_is_one_plain_sentence(found, said):

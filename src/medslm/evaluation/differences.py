@@ -68,7 +68,7 @@ def detectable_difference(
 
     Miettinen 1968 (Biometrics 24:339-352) solved for the difference: two-sided at 5 %.
     ``discordance`` is the mean squared difference of a question's scores, which for right or wrong
-    is the share of questions on which the two models differ.
+    is the share of questions on which the two models differ; 0 where they never do: then nothing is known.
     """
     from medslm.evaluation.metrics import Z_95
 
@@ -82,6 +82,8 @@ def sentence(found: Difference) -> str:
     ahead, behind, sign = found.one, found.other, 1
     if found.accuracy < 0:
         ahead, behind, sign = found.other, found.one, -1
+    if not found.detectable:
+        return f"{ahead} and {behind} are right on the very same questions: not shown"
     low, high = sorted(sign * end for end in (found.accuracy_low, found.accuracy_high))
     if found.accuracy == 0:
         said = f"{ahead} and {behind} are equally often right"

@@ -81,7 +81,8 @@ def caveats(comparison: Comparison, sheets: Mapping[str, Sheet]) -> list[str]:
         )
     if best.spread.cells == 1:
         told.append(
-            "One fold and one seed: this run does not say how far the numbers move with others."
+            "One fold and one seed: this run does not say how far the numbers move with others, and a "
+            "difference that is shown is one of these two students, not yet of their training sets."
         )
     if comparison.test_set != "official":
         told.append(
@@ -120,7 +121,7 @@ def differences_table(found: Sequence[Difference]) -> Table:
             "p": p_text(one.p),
             "p (Holm)": p_text(one.p_holm),
             "sd over seeds": DASH if one.sd is None else points(one.sd),
-            "could be found": points(one.detectable),
+            "could be found": points(one.detectable) if one.detectable else DASH,
         }
         for one in found
     ]

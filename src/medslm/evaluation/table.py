@@ -82,7 +82,7 @@ def tested(comparison: Comparison) -> list[str]:
 
 def sensitivity(comparison: Comparison) -> str:
     """Return what this test set can show at all; empty when nothing was tested."""
-    found = [d.detectable for d in comparison.differences]
+    found = [d.detectable for d in comparison.differences if d.detectable]
     if not found:
         return ""
     low, high = points(min(found)), points(max(found))
@@ -91,7 +91,7 @@ def sensitivity(comparison: Comparison) -> str:
     pooled = " Means over students; the table pools their answers first." if several else ""
     return (
         f"Accuracy on test; p by the exact sign-flip test (McNemar's with one student), corrected for "
-        f"{len(found)} tests by Holm's method: shown means below .05. With n = "
+        f"{len(comparison.differences)} tests by Holm's method: shown means below .05. With n = "
         f"{comparison.differences[0].n} and answers that differ as these do, a true difference of {span} "
         f"points would be found four times in five.{pooled}"
     )
