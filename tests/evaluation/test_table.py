@@ -7,15 +7,24 @@ import dataclasses
 import pytest
 
 from medslm.evaluation.compare import compare
-from medslm.evaluation.table import escape_markdown, markdown, table_text
+from medslm.evaluation.table import escape_markdown, markdown, sensitivity, table_text
+from tests.evaluation.test_differences import FOUND
 from tests.evaluation.worlds import sheet
 
 SHEETS = {
     name: sheet(name, dev=dev, test=0.5)
     for name, dev in {"majority": 0.1, "none": 0.3, "combined": 0.9}.items()
 }
+PAIRS = [
+    dataclasses.replace(FOUND, one="combined", other="none"),
+    dataclasses.replace(FOUND, one="combined", other="majority", p_holm=0.001, p=0.001),
+]
 COMPARISON = compare(
-    SHEETS, variants=["none", "combined"], baselines=["majority"], metric="dev.macro_f1"
+    SHEETS,
+    variants=["none", "combined"],
+    baselines=["majority"],
+    metric="dev.macro_f1",
+    differences=PAIRS,
 )
 
 
@@ -39,6 +48,18 @@ def test_warnings_stand_under_both_tables():
     for warning in COMPARISON.warnings:
         assert warning in " ".join(table_text(COMPARISON).split())
         assert escape_markdown(warning) in markdown(COMPARISON)
+
+
+def test_the_sentences_stand_under_both_tables_those_that_are_shown_first():
+    for text in (markdown(COMPARISON), " ".join(table_text(COMPARISON).split())):
+        first, second = "combined beats majority by", "combined beats none by"
+        assert text.index(first) < text.index(second)
+        assert "found four times in five" in text
+    bare = dataclasses.replace(COMPARISON, differences=())
+    assert "beats" not in markdown(bare) + table_text(bare)
+    assert sensitivity(bare) == ""
+    equal = [dataclasses.replace(d, detectable=0.0) for d in PAIRS]
+    assert sensitivity(dataclasses.replace(COMPARISON, differences=tuple(equal))) == ""
 
 
 def test_the_terminal_table_is_aligned():
