@@ -7,6 +7,8 @@ import dataclasses
 import io
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medslm.errors import DataError
 from medslm.evaluation.background import (
@@ -164,6 +166,21 @@ def test_a_hostile_text_in_any_field_stays_text(text):
     assert "<script" not in short
     assert "<img" not in short
     assert "](" not in short.replace("\\](", "")
+
+
+@settings(max_examples=25)  # a page takes 50 ms
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
+def test_no_text_at_all_becomes_part_of_the_page(text):
+    compared = dataclasses.replace(comparison(), warnings=(text,))
+    tables = {
+        "quality": quality_table({text: QUALITY["local-new"]}),
+        "spend": spend_table({text: {}}),
+        "origins": [{"what": text, "path": text, "MD5": text}],
+    }
+
+    assert Page(rendered(compared, **tables)).live_parts() == []
+    short = summary(compared, SHEETS, background(**tables))
+    assert "<" not in short
 
 
 def test_hostile_names_stay_text_in_pictures_too():

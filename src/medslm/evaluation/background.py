@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from medslm.errors import DataError
 from medslm.evaluation.curves import Epoch
+from medslm.evaluation.sheet import read_record
 from medslm.evaluation.table import DASH, number
 from medslm.files import read_json
 
@@ -45,6 +46,46 @@ class Background(NamedTuple):
     spend: Table
     training: Table
     origins: Table
+
+
+class Names(NamedTuple):
+    """What params.yaml lists, in its order; baselines include the teachers' own answers."""
+
+    asks: Sequence[str]
+    answers: Sequence[str]
+    variants: Sequence[str]
+    baselines: Sequence[str]
+
+
+class Places(NamedTuple):
+    """Where other stages wrote their metrics; ``diversity`` may be None."""
+
+    quality: Path
+    votes: Path
+    spend: Path
+    diversity: Path | None
+
+
+def read_background(
+    names: Names,
+    places: Places,
+    histories: Mapping[str, Sequence[Epoch]],
+    outs: Mapping[str, str],
+) -> Background:
+    """Read every table; DataError for counts that are missing, damaged or do not add up."""
+    counts = {ask: read_record(places.quality / f"{ask}.json", Quality) for ask in names.asks}
+    require_whole(counts)
+    paid = [*names.asks, *names.answers]
+    return Background(
+        quality=quality_table(counts),
+        votes=votes_table(read_optional(places.votes, names.asks)),
+        diversity=diversity_table(read_json(places.diversity)) if places.diversity else [],
+        spend=spend_table(read_optional(places.spend, paid)),
+        training=training_table(histories),
+        origins=origins_table(
+            outs, asks=names.asks, variants=names.variants, baselines=names.baselines
+        ),
+    )
 
 
 def quality_table(quality: Mapping[str, Quality]) -> Table:
