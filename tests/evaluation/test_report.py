@@ -306,6 +306,13 @@ def test_what_other_stages_measured_is_read_by_key_and_may_be_missing():
 
     for said in ("7 of 60", "0.550", "12,345", "1.25", "2" * 32):
         assert said in text
+    groups = {
+        "toy/new": {"n": 40, "abstained": 10, "answered": 30, "agreed": 12},
+        "toy/rewrite": {"n": 11, "abstained": 1, "answered": 10, "agreed": 8},
+    }
+    [row] = votes_table({"a": {"weight": 0.5, "on_claims": groups}})
+    assert (row["abstained"], row["agrees with the teacher"]) == ("11 of 51", "0.500")
+    assert row["weight"] == "0.500"
     assert votes_table({"a": {}})[0]["kappa"] == "-"
     assert votes_table({"a": []})[0]["verifier"] == "-"
     assert spend_table({"a": {"usd": "much"}}) == [

@@ -114,7 +114,7 @@ def votes_table(votes: Mapping[str, Any]) -> Table:
     """Return a row per ask: how often the verifier agrees with the experts and with the teacher."""
     rows = []
     for ask, found in votes.items():
-        gold, claims = _inside(found, "on_gold"), _inside(found, "on_claims")
+        gold, claims = _inside(found, "on_gold"), _claims(_inside(found, "on_claims"))
         rows.append(
             {
                 "ask": ask,
@@ -122,6 +122,7 @@ def votes_table(votes: Mapping[str, Any]) -> Table:
                 "agrees with experts": _share(gold, "agreement"),
                 "always the same answer": _share(gold, "majority_share"),
                 "kappa": _share(gold, "kappa"),
+                "weight": _share(found, "weight"),
                 "agrees with the teacher": _share(claims, "agreement"),
                 "abstained": f"{_count(claims, 'abstained')} of {_count(claims, 'n')}",
             }
@@ -246,6 +247,17 @@ def _inside(found: Any, key: str) -> Mapping[str, Any]:
 def _text(found: Any, key: str) -> str:
     value = found.get(key) if isinstance(found, Mapping) else None
     return value if isinstance(value, str) else DASH
+
+
+def _claims(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the counts of all claims: given as they are, or per group of teacher and strategy."""
+    if "n" in found:
+        return found
+    groups = [own for own in found.values() if isinstance(own, Mapping)]
+    keys = ("n", "abstained", "answered", "agreed")
+    total = {key: sum(own.get(key) or 0 for own in groups) for key in keys} if groups else {}
+    share = total["agreed"] / total["answered"] if total.get("answered") else None
+    return {**total, "agreement": share}
 
 
 def _share(found: Mapping[str, Any], key: str) -> str:
