@@ -9,17 +9,16 @@ import click
 
 from medslm.data.variants import Variants
 from medslm.errors import stage
-from medslm.evaluation import background as behind
+from medslm.evaluation.background import Names, Places, read_background
 from medslm.evaluation.compare import Answers, Asks, CompareParams, lines_above
 from medslm.evaluation.curves import mean_curve, read_history
 from medslm.evaluation.digest import summary
 from medslm.evaluation.history import outs_of
-from medslm.evaluation.pictures import confusion_csv, draw, reliability_csv, scores_csv
+from medslm.evaluation.pictures import draw, files
 from medslm.evaluation.report import page, require_known
 from medslm.evaluation.rows import Comparison
 from medslm.evaluation.sheet import read_record, read_sheet
-from medslm.evaluation.svg import standalone
-from medslm.files import read_json, write_text, writing_folder
+from medslm.files import write_text, writing_folder
 from medslm.params import load_all, load_section
 
 log = logging.getLogger(__name__)
@@ -54,38 +53,28 @@ def main(
     plots: Path,
 ) -> None:
     """Read verdict, scores, histories and counts, draw, write page, summary and pictures."""
-    variants = list(load_all(params, "variants", Variants))
-    asks = list(load_all(params, "asks", Asks))
-    answers = list(load_all(params, "answers", Answers))
+    asks, answers, variants = (
+        list(load_all(params, section, kind))
+        for section, kind in (("asks", Asks), ("answers", Answers), ("variants", Variants))
+    )
     baselines = lines_above(load_section(params, "compare", CompareParams).baselines, answers)
     comparison = read_record(compared, Comparison)
     require_known(comparison, variants=variants, baselines=baselines)
-
     sheets = {name: read_sheet(scores, name) for name in [*baselines, *variants]}
     histories = {v: read_history(train_metrics / f"{v}.csv") for v in variants}
-    counts = {ask: read_record(quality / f"{ask}.json", behind.Quality) for ask in asks}
-    behind.require_whole(counts)
-    background = behind.Background(
-        quality=behind.quality_table(counts),
-        votes=behind.votes_table(behind.read_optional(votes, asks)),
-        diversity=behind.diversity_table(read_json(diversity)) if diversity else [],
-        spend=behind.spend_table(behind.read_optional(spend, [*asks, *answers])),
-        training=behind.training_table(histories),
-        origins=behind.origins_table(
-            outs_of(lock), asks=asks, variants=variants, baselines=baselines
-        ),
+    background = read_background(
+        Names(asks, answers, variants, baselines),
+        Places(quality, votes, spend, diversity),
+        histories,
+        outs_of(lock),
     )
+
     pictures = draw(comparison, sheets, {v: mean_curve(rows) for v, rows in histories.items()})
     text = page(comparison, sheets, pictures, background)
 
     with writing_folder(plots) as folder:
-        for plot in pictures.all():
-            write_text(folder / plot.file, standalone(plot.picture))
-        best = sheets[comparison.chosen]
-        write_text(folder / "confusion.csv", confusion_csv(best))
-        write_text(folder / "reliability.csv", reliability_csv(best))
-        write_text(folder / "accuracy.csv", scores_csv(comparison, "accuracy"))
-        write_text(folder / "macro-f1.csv", scores_csv(comparison, "macro_f1"))
+        for name, body in files(pictures, comparison, sheets[comparison.chosen]).items():
+            write_text(folder / name, body)
     write_text(short, summary(comparison, sheets, background))
     write_text(out, text)
     log.info("%d variants, %d asks, %d pictures", len(variants), len(asks), len(pictures.all()))

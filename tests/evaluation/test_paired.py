@@ -86,7 +86,7 @@ def test_the_sign_flip_test_agrees_with_scipys_permutation_test():
     assert sign_flips(gaps.tolist()) == pytest.approx(theirs, abs=0.01)
 
 
-@settings(max_examples=30)  # theirs takes 50 ms
+@settings(max_examples=12)  # theirs takes 50 ms and more
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(ps):
     theirs = multipletests(ps, method="holm")[1]

@@ -7,6 +7,8 @@ import dataclasses
 import io
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medslm.errors import DataError
 from medslm.evaluation.background import (
@@ -166,6 +168,21 @@ def test_a_hostile_text_in_any_field_stays_text(text):
     assert "](" not in short.replace("\\](", "")
 
 
+@settings(max_examples=25)  # a page takes 50 ms
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
+def test_no_text_at_all_becomes_part_of_the_page(text):
+    compared = dataclasses.replace(comparison(), warnings=(text,))
+    tables = {
+        "quality": quality_table({text: QUALITY["local-new"]}),
+        "spend": spend_table({text: {}}),
+        "origins": [{"what": text, "path": text, "MD5": text}],
+    }
+
+    assert Page(rendered(compared, **tables)).live_parts() == []
+    short = summary(compared, SHEETS, background(**tables))
+    assert "<" not in short
+
+
 def test_hostile_names_stay_text_in_pictures_too():
     sheets = {**SHEETS, HOSTILE[1]: sheet(HOSTILE[1], dev=0.95)}
     compared = compare(sheets, variants=["none", HOSTILE[1]], baselines=[], metric="dev.nll")
@@ -289,6 +306,13 @@ def test_what_other_stages_measured_is_read_by_key_and_may_be_missing():
 
     for said in ("7 of 60", "0.550", "12,345", "1.25", "2" * 32):
         assert said in text
+    groups = {
+        "toy/new": {"n": 40, "abstained": 10, "answered": 30, "agreed": 12},
+        "toy/rewrite": {"n": 11, "abstained": 1, "answered": 10, "agreed": 8},
+    }
+    [row] = votes_table({"a": {"weight": 0.5, "on_claims": groups}})
+    assert (row["abstained"], row["agrees with the teacher"]) == ("11 of 51", "0.500")
+    assert row["weight"] == "0.500"
     assert votes_table({"a": {}})[0]["kappa"] == "-"
     assert votes_table({"a": []})[0]["verifier"] == "-"
     assert spend_table({"a": {"usd": "much"}}) == [

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from medslm.errors import DataError
 from medslm.evaluation.curves import Epoch
+from medslm.evaluation.sheet import read_record
 from medslm.evaluation.table import DASH, number
 from medslm.files import read_json
 
@@ -47,6 +48,46 @@ class Background(NamedTuple):
     origins: Table
 
 
+class Names(NamedTuple):
+    """What params.yaml lists, in its order; baselines include the teachers' own answers."""
+
+    asks: Sequence[str]
+    answers: Sequence[str]
+    variants: Sequence[str]
+    baselines: Sequence[str]
+
+
+class Places(NamedTuple):
+    """Where other stages wrote their metrics; ``diversity`` may be None."""
+
+    quality: Path
+    votes: Path
+    spend: Path
+    diversity: Path | None
+
+
+def read_background(
+    names: Names,
+    places: Places,
+    histories: Mapping[str, Sequence[Epoch]],
+    outs: Mapping[str, str],
+) -> Background:
+    """Read every table; DataError for counts that are missing, damaged or do not add up."""
+    counts = {ask: read_record(places.quality / f"{ask}.json", Quality) for ask in names.asks}
+    require_whole(counts)
+    paid = [*names.asks, *names.answers]
+    return Background(
+        quality=quality_table(counts),
+        votes=votes_table(read_optional(places.votes, names.asks)),
+        diversity=diversity_table(read_json(places.diversity)) if places.diversity else [],
+        spend=spend_table(read_optional(places.spend, paid)),
+        training=training_table(histories),
+        origins=origins_table(
+            outs, asks=names.asks, variants=names.variants, baselines=names.baselines
+        ),
+    )
+
+
 def quality_table(quality: Mapping[str, Quality]) -> Table:
     """Return a row per ask: what became of its replies, and why."""
     rows = []
@@ -73,7 +114,7 @@ def votes_table(votes: Mapping[str, Any]) -> Table:
     """Return a row per ask: how often the verifier agrees with the experts and with the teacher."""
     rows = []
     for ask, found in votes.items():
-        gold, claims = _inside(found, "on_gold"), _inside(found, "on_claims")
+        gold, claims = _inside(found, "on_gold"), _claims(_inside(found, "on_claims"))
         rows.append(
             {
                 "ask": ask,
@@ -81,6 +122,7 @@ def votes_table(votes: Mapping[str, Any]) -> Table:
                 "agrees with experts": _share(gold, "agreement"),
                 "always the same answer": _share(gold, "majority_share"),
                 "kappa": _share(gold, "kappa"),
+                "weight": _share(found, "weight"),
                 "agrees with the teacher": _share(claims, "agreement"),
                 "abstained": f"{_count(claims, 'abstained')} of {_count(claims, 'n')}",
             }
@@ -205,6 +247,17 @@ def _inside(found: Any, key: str) -> Mapping[str, Any]:
 def _text(found: Any, key: str) -> str:
     value = found.get(key) if isinstance(found, Mapping) else None
     return value if isinstance(value, str) else DASH
+
+
+def _claims(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the counts of all claims: given as they are, or per group of teacher and strategy."""
+    if "n" in found:
+        return found
+    groups = [own for own in found.values() if isinstance(own, Mapping)]
+    keys = ("n", "abstained", "answered", "agreed")
+    total = {key: sum(own.get(key) or 0 for own in groups) for key in keys} if groups else {}
+    share = total["agreed"] / total["answered"] if total.get("answered") else None
+    return {**total, "agreement": share}
 
 
 def _share(found: Mapping[str, Any], key: str) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from medslm.data.records import ANSWERS
-from medslm.evaluation import panels, plots
+from medslm.evaluation import panels, plots, svg
 from medslm.evaluation.curves import Point, limits
 from medslm.evaluation.rows import Comparison
 from medslm.evaluation.sheet import DIGITS, Sheet
@@ -70,6 +70,17 @@ def draw(
             for name, points in curves.items()
         ],
     )
+
+
+def files(pictures: Plots, comparison: Comparison, best: Sheet) -> dict[str, str]:
+    """Return the files beside the report by name: every picture, and what DVC's plots read."""
+    return {
+        **{plot.file: svg.standalone(plot.picture) for plot in pictures.all()},
+        "confusion.csv": confusion_csv(best),
+        "reliability.csv": reliability_csv(best),
+        "accuracy.csv": scores_csv(comparison, "accuracy"),
+        "macro-f1.csv": scores_csv(comparison, "macro_f1"),
+    }
 
 
 def confusion_csv(sheet: Sheet) -> str:
