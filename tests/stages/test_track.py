@@ -19,7 +19,7 @@ STAGE = Path(__file__).parents[2] / "stages" / "track.py"
 FLAGS = (
     "--lock dvc.lock --scores metrics/score --curves metrics/train --compare metrics/compare.json"
 )
-MORE = "--models models --out reports/mlflow_runs.json"
+MORE = "--models models --data data --out reports/mlflow_runs.json"
 
 
 @pytest.fixture

@@ -59,6 +59,25 @@ def test_the_chosen_model_becomes_the_challenger_with_all_it_needs_but_not_the_b
     assert not [line for line in requirements if line.startswith("medslm")]
 
 
+def test_a_versions_scores_are_linked_to_its_logged_model_and_to_the_questions_they_are_of(project):
+    with project.store() as store:
+        tracked = project.track(store)
+        project.register(store, tracked)
+
+        run = store.client.get_run(tracked["new"].run_id)
+        [output] = run.outputs.model_outputs
+        model = store.client.get_logged_model(output.model_id)
+        history = store.client.get_metric_history(run.info.run_id, "dev.macro_f1")
+    scores = {(m.key, m.value, m.dataset_name, m.dataset_digest) for m in model.metrics}
+    digests = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
+    assert ("dev.macro_f1", 0.6, "dev", digests["dev"]) in scores
+    assert ("test.accuracy", 0.65, "test", digests["test"]) in scores
+    assert model.source_run_id == run.info.run_id
+    assert model.status.value == "READY"
+    assert len(history) == 1  # linking adds no second value to the run
+    assert not [key for key, *_ in scores if not key.startswith(("dev.", "test."))]
+
+
 def test_the_same_model_is_the_same_version_and_another_is_a_new_one(project):
     with project.store() as store:
         first = project.register(store, project.track(store))

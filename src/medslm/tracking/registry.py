@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 from medslm.data.records import ANSWERS
 from medslm.errors import IntegrityError, NotPromotable
 from medslm.files import sha256_of
-from medslm.tracking import adapters
-from medslm.tracking.adapters import Student
+from medslm.tracking import adapters, logged_models
+from medslm.tracking.adapters import PREDICTIONS, Student
+from medslm.tracking.card import CARD, card_text, description
+from medslm.tracking.record import Record
 from medslm.tracking.store import FINGERPRINT, Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -44,19 +46,39 @@ class Version:
     tags: Mapping[str, str]
 
 
-def register(
-    store: Store, name: str, *, model: Path, student: Student, run_id: str, tags: Mapping[str, str]
-) -> Version:
-    """Return the version for the fingerprint in ``tags``, made of the adapters in ``model`` if there is none.
+@dataclass(frozen=True)
+class Candidate:
+    """What is registered: trained adapters, what they need to answer, and what is known of them.
 
-    Its alias is ``challenger``. A version appears only after its package is uploaded whole, and one
-    whose package is no longer whole is not reused.
+    ``predictions`` are the answers it was scored by; they and a card go into the package.
+    """
+
+    model: Path
+    predictions: Path
+    student: Student
+    record: Record
+    warnings: Sequence[str]
+
+
+def register(
+    store: Store, name: str, candidate: Candidate, *, run_id: str, tags: Mapping[str, str]
+) -> Version:
+    """Return the version for the fingerprint in ``tags``, made of the candidate if there is none.
+
+    Its alias is ``challenger``. A version appears only after its package arrived whole, and one
+    whose package is no longer whole is not reused. Raises NotPromotable if it did not arrive whole.
     """
     found = _whole_version(store, name, tags[FINGERPRINT])
     if found is None:
+        cells = len(adapters.cells(candidate.model))
+        card = card_text(candidate.record, candidate.student, cells, candidate.warnings)
+        logged_models.delete_ghosts(store, tags[FINGERPRINT])
         with tempfile.TemporaryDirectory() as folder:
-            digest = _save(Path(folder), model, student)
-            made = _upload(store, name, Path(folder) / "model", run_id, tags)
+            digest = _save(Path(folder), candidate, card)
+            made = logged_models.upload(
+                store, name, Path(folder) / "model", candidate.record, run_id
+            )
+        _require_arrived(store, made, digest)
         _require_registered_model(store, name)
         created = store.client.create_model_version(
             name,
@@ -65,6 +87,7 @@ def register(
             run_id=run_id,
             tags={**tags, MANIFEST_SHA256: digest},
             model_id=made.model_id,
+            description=description(card),
         )
         found = version(store, name, str(created.version))
     if alias(store, name, CHALLENGER) != found.version:
@@ -87,6 +110,30 @@ def version(store: Store, name: str, number: str) -> Version:
     return _version(found)
 
 
+def versions(store: Store, name: str) -> list[Version]:
+    """Return all versions of a model, the newest first."""
+    found = [_version(v) for v in store.client.search_model_versions(f"name = '{name}'")]
+    return sorted(found, key=lambda v: -int(v.version))
+
+
+def aliases_of(store: Store, found: Version) -> tuple[str, ...]:
+    """Return the aliases that point at a version, in a fixed order."""
+    aliases = store.client.get_registered_model(found.name).aliases
+    return tuple(sorted(name for name, number in aliases.items() if str(number) == found.version))
+
+
+def run_of(store: Store, run_id: str) -> Any | None:
+    """Return the run that a version came out of, None if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException as exc:
+        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def alias(store: Store, name: str, wanted: str) -> str | None:
     """Return the version an alias points at, or None."""
     from mlflow.exceptions import MlflowException
@@ -107,15 +154,19 @@ def fetch(store: Store, found: Version, out: Path) -> Path:
     Only medslm's own reader touches them: an ``MLmodel`` file, which may name code to run, is never
     opened. Raises IntegrityError if the package is incomplete, changed or not made by medslm.
     """
-    import mlflow.artifacts
-    import requests
-    from mlflow.exceptions import MlflowException
-
     digest = found.tags.get(MANIFEST_SHA256)
     where = f"{found.name} version {found.version}"
     if digest is None:
         raise IntegrityError(f"{where}: was not registered by medslm; it is not loaded")
     location = store.client.get_model_version_download_uri(found.name, found.version)
+    return _fetch(store, location, digest, where, out)
+
+
+def _fetch(store: Store, location: str, digest: str, where: str, out: Path) -> Path:
+    import mlflow.artifacts
+    import requests
+    from mlflow.exceptions import MlflowException
+
     try:
         folder = mlflow.artifacts.download_artifacts(
             artifact_uri=f"{location}/artifacts/adapters",
@@ -187,14 +238,25 @@ def _whole_version(store: Store, name: str, fingerprint: str) -> Version | None:
     return None
 
 
-def _save(folder: Path, model: Path, student: Student) -> str:
+def _require_arrived(store: Store, made: Any, digest: str) -> None:
+    """Raise NotPromotable unless the store gives back the package that was sent: MLflow does not look."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _fetch(store, made.artifact_location, digest, f"model {made.model_id}", Path(folder))
+        except IntegrityError as exc:
+            raise NotPromotable(f"not registered, its package did not arrive whole: {exc}") from exc
+
+
+def _save(folder: Path, candidate: Candidate, card: str) -> str:
     """Write the MLflow model to ``folder/model`` and return its manifest's SHA-256."""
     import pandas as pd
 
     pyfunc = _pyfunc()
     package = folder / "adapters"
     package.mkdir()
-    digest = adapters.pack(model, package, student)
+    student = candidate.student
+    beside = {CARD: card.encode(), PREDICTIONS: candidate.predictions.read_bytes()}
+    digest = adapters.pack(candidate.model, package, student, beside)
     text = {"question": "Does the drug shorten the stay?", "context": "It was 4 days, not 6."}
     # names as objects: MLflow compares them in a way pandas deprecates for its string type
     example = pd.DataFrame([text.values()], columns=pd.Index([*text], dtype=object))
@@ -241,15 +303,6 @@ def _signature() -> Any:
         inputs=Schema([ColSpec("string", "question"), ColSpec("string", "context")]),
         outputs=Schema([*(ColSpec("double", a) for a in ANSWERS), ColSpec("string", "answer")]),
     )
-
-
-def _upload(store: Store, name: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> Any:
-    """Return the logged model that holds the files in ``folder``; READY only once all are there."""
-    made = store.client.create_logged_model(
-        store.experiment_id, name=name, source_run_id=run_id, tags=dict(tags)
-    )
-    store.client.log_model_artifacts(made.model_id, str(folder))
-    return store.client.finalize_logged_model(made.model_id, "READY")
 
 
 def _require_registered_model(store: Store, name: str) -> None:
