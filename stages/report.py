@@ -9,15 +9,10 @@ import click
 
 from medslm.data.variants import Variants
 from medslm.errors import stage
-from medslm.evaluation.compare import (
-    Answers,
-    Asks,
-    CompareParams,
-    Comparison,
-    lines_above,
-)
+from medslm.evaluation.compare import Answers, Asks, CompareParams, lines_above
 from medslm.evaluation.curves import mean_curve, read_history
 from medslm.evaluation.report import Quality, confusion_csv, draw, page, require_known
+from medslm.evaluation.rows import Comparison
 from medslm.evaluation.sheet import read_record, read_sheet
 from medslm.evaluation.svg import standalone
 from medslm.files import write_text, writing_folder

@@ -70,10 +70,7 @@ def sheet(
     """Return the sheet of a student as good on dev and on test as the strengths say."""
     dev_questions, test_questions = studies(1000, n_dev), studies(5000, n_test)
     return score(
-        [
-            *answers_of(dev_questions, split="dev", strength=dev),
-            *answers_of(test_questions, split="test", strength=test),
-        ],
+        student(dev=dev, test=test, n_dev=n_dev, n_test=n_test),
         variant=variant,
         gold=gold_answers([*dev_questions, *test_questions]),
         test_pmids=[q.pmid for q in test_questions],
@@ -81,12 +78,24 @@ def sheet(
     )
 
 
+def student(
+    *, dev: float = 0.5, test: float = 0.5, n_dev: int = 40, n_test: int = 80
+) -> list[Prediction]:
+    """Return the predictions that `sheet` scores."""
+    return [
+        *answers_of(studies(1000, n_dev), split="dev", strength=dev),
+        *answers_of(studies(5000, n_test), split="test", strength=test),
+    ]
+
+
 def answered_only(original: Sheet) -> Sheet:
     """Return the sheet of a model that gave the same answers without probabilities."""
     return dataclasses.replace(
         original,
-        dev=dataclasses.replace(original.dev, nll=None),
-        test=dataclasses.replace(original.test, nll=None),
+        bins=(),
+        calibrated=None,
+        dev=dataclasses.replace(original.dev, nll=None, brier=None, ece=None),
+        test=dataclasses.replace(original.test, nll=None, brier=None, ece=None),
     )
 
 
@@ -146,9 +155,16 @@ def write_predictions(root: Path, name: str = "none", *, strength: float = 0.5) 
 
 
 def write_scores(root: Path, strengths: Mapping[str, float] = STRENGTHS) -> None:
-    """Write a score sheet per name."""
+    """Write a score sheet and the predictions it is of per name, and the test questions."""
+    write_jsonl(root / "split/test.jsonl", studies(5000, 80))
     for name, strength in strengths.items():
-        write_record(root / f"score/{name}.json", sheet(name, dev=strength, test=strength))
+        write_scored(root, name, dev=strength, test=strength)
+
+
+def write_scored(root: Path, name: str, *, dev: float, test: float) -> None:
+    """Write one student's score sheet and predictions."""
+    write_record(root / f"score/{name}.json", sheet(name, dev=dev, test=test))
+    write_jsonl(root / f"predictions/{name}.jsonl", student(dev=dev, test=test))
 
 
 def write_histories(root: Path) -> None:

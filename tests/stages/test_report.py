@@ -22,6 +22,7 @@ from tests.evaluation.worlds import (
     write_histories,
     write_params,
     write_quality,
+    write_scored,
     write_scores,
 )
 
@@ -31,6 +32,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 def compare(root):
     command = [sys.executable, STAGES / "compare.py", "--scores", "score"]
+    command += ["--predictions", "predictions", "--test", "split/test.jsonl"]
     command += ["--out", "compare.json", "--table", "compare.md"]
     subprocess.run(command, cwd=root, capture_output=True, check=True)
 
@@ -96,6 +98,7 @@ def test_every_picture_is_well_formed_and_loads_nothing(root):
 
 def test_a_teachers_answers_are_on_the_page_and_have_no_learning_curve(root):
     write_params(root, answers={"few-shot": {"teacher": "local", "shots": 3}})
+    write_scored(root, "few-shot", dev=0.5, test=0.5)
     write_record(root / "score/few-shot.json", answered_only(sheet("few-shot")))
     assert run(root).returncode == 10  # the comparison is without them
     compare(root)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ConfigDict
+from typing import Any
 
 from medslm.data.variants import Name
 from medslm.errors import DataError, ParamsError
+from medslm.evaluation.differences import Difference
 from medslm.evaluation.metrics import Z_95
-from medslm.evaluation.sheet import Part, Sheet
+from medslm.evaluation.rows import Comparison, Kind, Metric, Row, cited, elsewhere
+from medslm.evaluation.sheet import Sheet
+from medslm.evaluation.testset import TITLES
 from medslm.params import Section
 
-Metric = Literal["dev.macro_f1", "dev.accuracy", "dev.nll"]
 # Only the names matter here; the teacher's room reads the rest.
 Asks = dict[Name, dict[str, Any]]
 Answers = dict[Name, dict[str, Any]]
-Kind = Literal["cited", "baseline", "variant"]
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-OFFICIAL_TEST = (
-    276,
-    169,
-    55,
-)  # yes, no, maybe in test_ground_truth.json of github.com/pubmedqa/pubmedqa
 
 
 class CompareParams(Section):
@@ -37,99 +28,42 @@ class CompareParams(Section):
     baselines: list[Name]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table. Numbers are None where the source of a cited line gives none.
-
-    ``dev`` is the value of the metric that the choice is made by.
-    """
-
-    __pydantic_config__ = _STRICT
-    name: str
-    kind: Kind
-    n: int
-    accuracy: float
-    accuracy_low: float | None
-    accuracy_high: float | None
-    macro_f1: float
-    f1_yes: float | None
-    f1_no: float | None
-    f1_maybe: float | None
-    unanswered: int | None
-    dev: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The table, the chosen variant, and what a reader must know before believing the table."""
-
-    __pydantic_config__ = _STRICT
-    chosen: str
-    metric: Metric
-    dev_n: int
-    rows: tuple[Row, ...]
-    warnings: tuple[str, ...]
-
-
-# Jin et al. 2019 (arXiv 1909.06146): reasoning-required setting, the official 500 test questions
-CITED = (
-    Row(
-        name="majority, Jin et al. 2019",
-        kind="cited",
-        n=500,
-        accuracy=0.552,
-        accuracy_low=None,
-        accuracy_high=None,
-        macro_f1=0.237,
-        f1_yes=None,
-        f1_no=None,
-        f1_maybe=None,
-        unanswered=None,
-        dev=None,
-    ),
-    Row(
-        name="human, Jin et al. 2019",
-        kind="cited",
-        n=500,
-        accuracy=0.780,
-        accuracy_low=None,
-        accuracy_high=None,
-        macro_f1=0.722,
-        f1_yes=None,
-        f1_no=None,
-        f1_maybe=None,
-        unanswered=None,
-        dev=None,
-    ),
-)
-
-
 def compare(
     sheets: Mapping[str, Sheet],
     *,
     variants: Sequence[str],
     baselines: Sequence[str],
     metric: Metric,
+    controls: Mapping[str, str] | None = None,
+    differences: Sequence[Difference] = (),
 ) -> Comparison:
-    """Build the table: cited lines (official test set only), baselines, variants, as ordered.
+    """Build the table: cited lines of this test set, baselines, variants, as ordered.
 
-    ParamsError when there is no variant or a name is both a variant and a baseline; DataError when
-    the sheets are not of one test set.
+    ``controls`` names the variant that is as long as another one without its data; ``differences``
+    are paired, on test. ParamsError when there is no variant or a name is both a variant and a
+    baseline; DataError when the sheets are not of one test set.
     """
-    _require_names(variants, baselines)
+    require_names(variants, baselines)
     _require_one_test_set(sheets, [*baselines, *variants])
     chosen = choose(sheets, variants=variants, metric=metric)
-    cited = CITED if gold_counts(sheets[chosen].test) == OFFICIAL_TEST else ()
+    test_set = sheets[chosen].test_set
+    gains = {(d.one, d.other): d for d in differences}
     rows = (
-        *cited,
+        *cited(test_set),
         *(_row(sheets[name], kind="baseline", metric=metric) for name in baselines),
-        *(_row(sheets[name], kind="variant", metric=metric) for name in variants),
+        *(
+            _with_gain(_row(sheets[name], kind="variant", metric=metric), controls or {}, gains)
+            for name in variants
+        ),
     )
     return Comparison(
         chosen=chosen,
         metric=metric,
         dev_n=sheets[chosen].dev.n,
+        test_set=test_set,
         rows=rows,
+        elsewhere=elsewhere(test_set),
+        differences=tuple(differences),
         warnings=_warnings(rows, chosen=chosen, metric=metric),
     )
 
@@ -172,21 +106,19 @@ def smallest_real_difference(n: int, share: float) -> float:
     return Z_95 * math.sqrt(2 * share * (1 - share) / n)
 
 
-def gold_counts(part: Part) -> tuple[int, ...]:
-    """Return how many questions have the gold answer yes, no and maybe."""
-    return tuple(sum(row) for row in part.confusion)
-
-
 def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
     test = sheet.test
     return Row(
         name=sheet.variant,
         kind=kind,
+        test_set=sheet.test_set,
         n=test.n,
         accuracy=test.accuracy,
         accuracy_low=test.accuracy_low,
         accuracy_high=test.accuracy_high,
         macro_f1=test.macro_f1,
+        macro_f1_low=test.macro_f1_low,
+        macro_f1_high=test.macro_f1_high,
         f1_yes=test.f1_yes,
         f1_no=test.f1_no,
         f1_maybe=test.f1_maybe,
@@ -195,6 +127,21 @@ def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
         if kind == "variant"
         else getattr(sheet.dev, metric.removeprefix("dev.")),
     )
+
+
+def _with_gain(
+    row: Row, controls: Mapping[str, str], gains: Mapping[tuple[str, str], Difference]
+) -> Row:
+    control = controls.get(row.name)
+    if control is None:
+        return row
+    if found := gains.get((row.name, control)):
+        gain, low, high = found.accuracy, found.accuracy_low, found.accuracy_high
+    elif found := gains.get((control, row.name)):
+        gain, low, high = -found.accuracy, -found.accuracy_high, -found.accuracy_low
+    else:
+        return dataclasses.replace(row, control=control)
+    return dataclasses.replace(row, control=control, gain=gain, gain_low=low, gain_high=high)
 
 
 def _warnings(rows: Sequence[Row], *, chosen: str, metric: Metric) -> tuple[str, ...]:
@@ -232,7 +179,8 @@ def _overlap(one: Row, other: Row) -> bool:
     return one.accuracy_low <= other.accuracy_high and other.accuracy_low <= one.accuracy_high
 
 
-def _require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
+def require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
+    """Raise ParamsError when there is no variant or a name is both a variant and a baseline."""
     if not variants:
         raise ParamsError("variants: is empty, so there is nothing to choose from: add one")
     if both := sorted(set(variants) & set(baselines)):
@@ -243,11 +191,10 @@ def _require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
 
 
 def _require_one_test_set(sheets: Mapping[str, Sheet], names: Sequence[str]) -> None:
-    counts = {name: gold_counts(sheets[name].test) for name in names}
-    first = names[0]
+    first = sheets[names[0]]
     for name in names[1:]:
-        if counts[name] != counts[first]:
+        if sheets[name].test_digest != first.test_digest:
             raise DataError(
-                f"{name} was scored on a test set of {counts[name]} yes/no/maybe and {first} on "
-                f"{counts[first]}: score both on the same split"
+                f"{name} was scored on other test questions ({TITLES[sheets[name].test_set]}) than "
+                f"{names[0]} ({TITLES[first.test_set]}): score both on the same split"
             )

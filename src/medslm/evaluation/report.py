@@ -15,8 +15,8 @@ from pydantic import ConfigDict
 from medslm.data.records import ANSWERS
 from medslm.errors import DataError
 from medslm.evaluation import plots, svg
-from medslm.evaluation.compare import OFFICIAL_TEST, Comparison, gold_counts
 from medslm.evaluation.curves import Point, limits
+from medslm.evaluation.rows import Comparison
 from medslm.evaluation.sheet import Sheet
 from medslm.evaluation.table import DASH, caption, cells, columns, number
 
@@ -133,14 +133,18 @@ def caveats(comparison: Comparison, sheets: Mapping[str, Sheet]) -> list[str]:
         "choosing by them would make the chosen number too high.",
         f"Only {maybe} of the {best.test.n} test questions have the answer maybe, so its F1, "
         "a third of macro-F1, moves in large steps.",
-        "Variants with more data also take more optimiser steps at equal epochs: a gain may come "
-        "from either.",
     ]
+    chosen = next(row for row in comparison.rows if row.name == comparison.chosen)
+    if chosen.control is None:
+        told.append(
+            "Variants with more data also take more optimiser steps at equal epochs: a gain may come "
+            "from either. An entry {asks: [], as_many_as: …} of variants is the control for it."
+        )
     if best.spread.cells == 1:
         told.append(
             "One fold and one seed: this run does not say how far the numbers move with others."
         )
-    if gold_counts(best.test) != OFFICIAL_TEST:
+    if comparison.test_set != "official":
         told.append(
             "This is not the official PubMedQA test set of 500 questions: the numbers cannot be "
             "compared with published ones."
