@@ -11,7 +11,13 @@ import pytest
 
 from medslm.files import read_json
 from medslm.tracking import registry
-from tests.tracking.project import MLFLOW_WARNING, MODEL, Project, private_environment
+from tests.tracking.project import (
+    MLFLOW_WARNING,
+    MODEL,
+    Project,
+    private_environment,
+    require_whole,
+)
 
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
 
@@ -183,7 +189,7 @@ def test_kills_anywhere_leave_one_run_each_one_version_and_no_open_run(project):
     with project.store() as store:
         runs = store.client.search_runs([store.experiment_id])
         versions = store.client.search_model_versions(f"name = '{MODEL}'")
-        registry.require_whole(store, registry.version(store, MODEL, versions[0].version))
+        require_whole(store, registry.version(store, MODEL, versions[0].version))
         challenger = registry.alias(store, MODEL, "challenger")
     done_tags = [r.data.tags for r in runs if r.info.status == "FINISHED"]
     finished = [tags["dvc.fingerprint"] for tags in done_tags if "dvc.fingerprint" in tags]

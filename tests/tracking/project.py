@@ -26,7 +26,7 @@ from medslm.tracking.challenger import candidate_of, version_tags
 from medslm.tracking.ledger import Files, Tracked, records, track
 from medslm.tracking.lockfile import md5_of, read_lock
 from medslm.tracking.record import SECTIONS, Record
-from medslm.tracking.registry import Version, register
+from medslm.tracking.registry import Version, fetch, register
 from medslm.tracking.store import Store, opened
 
 EXPERIMENT, MODEL = "medslm", "medslm-pubmedqa"
@@ -286,6 +286,12 @@ def migrated_database() -> Path:
     path = Path(tempfile.mkdtemp(prefix="medslm-test-")) / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+def require_whole(store: Store, version: Version) -> None:
+    """Raise IntegrityError unless a version's package can be fetched and every byte is as registered."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(store, version, Path(folder))
 
 
 def private_environment(root: Path) -> dict[str, str]:

@@ -33,10 +33,16 @@ from tests.tracking.project import (
     Project,
     grep,
     private_environment,
+    require_whole,
 )
 from tests.tracking.servers import FAIL, HANG, LOSE, PASS, SWALLOW, let_pass, proxied
 
-pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
+# the forks of this file are killed before they could meet a lock that another thread held
+FORK_WARNING = "ignore:.*use of fork:DeprecationWarning"
+pytestmark = [
+    pytest.mark.filterwarnings(MLFLOW_WARNING),
+    pytest.mark.filterwarnings(FORK_WARNING),
+]
 
 CREATE_RUN, LOG_BATCH = "/runs/create", "/runs/log-batch"
 
@@ -299,9 +305,9 @@ def test_e08_a_kill_in_any_gap_of_registering_leaves_nothing_half_and_the_next_r
     with project.store() as store:
         between = store.client.search_model_versions(f"name = '{MODEL}'")
         for found in between:
-            registry.require_whole(store, registry.version(store, MODEL, found.version))
+            require_whole(store, registry.version(store, MODEL, found.version))
         version = project.register(store, tracked)
-        registry.require_whole(store, version)
+        require_whole(store, version)
         versions = store.client.search_model_versions(f"name = '{MODEL}'")
         models = store.client.search_logged_models([store.experiment_id])
         assert [str(v.version) for v in versions] == [version.version] == ["1"]
@@ -326,7 +332,7 @@ def test_e08_a_kill_in_any_gap_of_moving_the_champion_leaves_one_that_is_whole(p
     with project.store() as store:
         champion = registry.alias(store, MODEL, "champion")
         assert champion in (old, new)
-        registry.require_whole(store, registry.version(store, MODEL, str(champion)))
+        require_whole(store, registry.version(store, MODEL, str(champion)))
         move(store)
         aliases = [registry.alias(store, MODEL, name) for name in ("champion", "previous")]
         assert aliases == [new, old]
@@ -353,6 +359,7 @@ def test_e12_a_foreign_model_that_names_code_to_run_is_not_loaded(asked, tmp_pat
     marker, foreign = tmp_path / "marker", tmp_path / "foreign"
     (foreign / "code").mkdir(parents=True)
     (foreign / "artifacts/adapters").mkdir(parents=True)
+    (foreign / "artifacts/adapters/weights.bin").write_bytes(b"pickle")
     (foreign / "code/evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
     flavor = {"loader_module": "evil", "code": "code", "data": "artifacts"}
     (foreign / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": flavor}}))

@@ -164,7 +164,8 @@ def test_the_first_champion_beats_the_majority_baseline_and_is_tagged(project):
     )
     assert (done.version, done.previous, done.moved) == ("1", None, True)
     assert (done.metric, done.value, done.beaten) == ("dev.macro_f1", 0.6, 0.3)
-    assert str(done) == "medslm-pubmedqa version 1 is champion: dev.macro_f1 0.6 (before: 0.3)"
+    said = "medslm-pubmedqa version 1 is champion: dev.macro_f1 0.6 (before: 0.3), gain "
+    assert str(done) == f"{said}{tags['promote.gain']}"
     assert tags["git.commit"] == head.stdout.strip()
     assert tags["metric.dev.macro_f1"] == "0.6"
     assert tags["metric.test.accuracy"] == "0.65"

@@ -11,7 +11,7 @@ import yaml
 
 from medslm.errors import DataError, IntegrityError, NotPromotable
 from medslm.files import sha256_of
-from medslm.tracking import registry
+from medslm.tracking import package, registry
 from tests.tracking.project import MLFLOW_WARNING, MODEL
 
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
@@ -127,6 +127,17 @@ def test_a_package_that_changed_is_neither_loaded_nor_reused(project, tmp_path, 
 
         with pytest.raises(IntegrityError):
             registry.fetch(store, version, tmp_path / "after")
+        assert project.register(store, tracked).version == "2"
+
+
+def test_a_version_of_an_older_form_is_registered_again_with_its_answers(project, monkeypatch):
+    with project.store() as store:
+        tracked = project.track(store)
+        with monkeypatch.context() as old:
+            old.setattr(package, "PREDICTIONS", "other-name.jsonl")
+            assert project.register(store, tracked).version == "1"
+
+        assert project.register(store, tracked).version == "2"
         assert project.register(store, tracked).version == "2"
 
 

@@ -42,28 +42,32 @@ def test_a_server_holds_the_same_ledger_and_registry(
     assert not (project.root / "mlruns").exists()
 
 
-def status(uri: str, path: str, body: bytes | None = None, **headers: str) -> int:
+def asked(uri: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
+    """Return status and body of an answer."""
     request = urllib.request.Request(uri + path, data=body, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return int(answer.status)
+            return int(answer.status), answer.read().decode()
     except urllib.error.HTTPError as exc:
-        return exc.code
+        return exc.code, exc.read().decode()
 
 
 def test_e13_a_server_started_as_documented_answers_only_this_machines_own_pages(
     server: Server,
 ) -> None:
     search = "/api/2.0/mlflow/experiments/search?max_results=1"
-    body, jobs = b'{"name": "x"}', "/ajax-api/3.0/jobs/search"
+    body, job = b'{"name": "x"}', b'{"job_name": "invoke_genai_evaluate", "params": {}}'
     kind = {"Content-Type": "application/json"}
     create = "/api/2.0/mlflow/experiments/create"
 
-    assert status(server.uri, search) == 200
-    assert status(server.uri, search, Host="evil.example") == 403
-    assert status(server.uri, search, Host="10.0.0.5") == 403
-    assert status(server.uri, create, body, Origin="http://evil.example", **kind) == 403
-    assert status(server.uri, jobs, b"{}", **kind) >= 400
+    code, said = asked(server.uri, "/ajax-api/3.0/jobs/", job, **kind)
+
+    assert asked(server.uri, search)[0] == 200
+    assert asked(server.uri, search, Host="evil.example")[0] == 403
+    assert asked(server.uri, search, Host="10.0.0.5")[0] == 403
+    assert asked(server.uri, create, body, Origin="http://evil.example", **kind)[0] == 403
+    assert code >= 400
+    assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION" in said
     assert listening_on(int(server.uri.rpartition(":")[2])) == {"127.0.0.1"}
     page = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
     for word in ("--host 127.0.0.1", "--allowed-hosts", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"):

@@ -14,8 +14,9 @@ from medslm.student.settings import StudentParams
 from medslm.tracking.adapters import Student
 from medslm.tracking.ledger import dev_digest
 from medslm.tracking.lockfile import Lock
+from medslm.tracking.package import Candidate
 from medslm.tracking.record import Record
-from medslm.tracking.registry import DEV_DIGEST, VARIANT, Candidate
+from medslm.tracking.registry import DEV_DIGEST, VARIANT
 from medslm.tracking.store import FINGERPRINT
 
 

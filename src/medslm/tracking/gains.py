@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from medslm.data.records import Answer, Prediction
 
+# What the paired statistics give intervals of; of the negative log-likelihood they give none.
+_WITH_INTERVAL = ("accuracy", "macro_f1")
+
 
 class Interval(NamedTuple):
     """A gain with its 95 % interval, both models asked the same questions."""
@@ -26,3 +29,25 @@ class Interval(NamedTuple):
 Paired = Callable[
     [Sequence[Prediction], Sequence[Prediction], Mapping[str, Answer], str], Interval | None
 ]
+
+
+def on_dev(
+    ours: Sequence[Prediction],
+    theirs: Sequence[Prediction],
+    gold: Mapping[str, Answer],
+    metric: str,
+) -> Interval | None:
+    """Return ours minus theirs on the dev questions, as `compare` pairs variants.
+
+    A mean over students (fold x seed), which for accuracy and one student each is the difference of
+    the scores that promotion is decided by.
+    """
+    from medslm.evaluation.paired import answered, difference
+
+    name = metric.removeprefix("dev.")
+    if name not in _WITH_INTERVAL:
+        return None
+    one, other = answered(ours, "dev", name="candidate"), answered(theirs, "dev", name="champion")
+    found = difference(one, other, gold, split="dev")
+    gain, low, high = (float(getattr(found, f"{name}{end}")) for end in ("", "_low", "_high"))
+    return Interval(gain, low, high, found.n)

@@ -87,6 +87,8 @@ def records_at(root: Path, commit: str) -> list[Record]:
 
 def _archive(root: Path, commit: str) -> bytes:
     there = _git(root, "ls-tree", "--name-only", commit, *_PATHS).decode().split()
+    if not there:  # git would take all files then
+        raise DataError(f"{commit[:7]}: holds none of {', '.join(_PATHS)}")
     return _git(root, "archive", "--format=tar", commit, *there)
 
 

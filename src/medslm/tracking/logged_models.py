@@ -52,7 +52,7 @@ def upload(store: Store, name: str, folder: Path, record: Record, run_id: str) -
 
 
 def delete_ghosts(store: Store, fingerprint: str) -> int:
-    """Delete logged models of a fingerprint that dead processes of this host left without a version.
+    """Delete logged models of a fingerprint that were left without a version by this or a dead process.
 
     To be called when there is no version of the fingerprint whose package is whole.
     """
@@ -61,7 +61,7 @@ def delete_ghosts(store: Store, fingerprint: str) -> int:
         [store.experiment_id], f"tags.`{FINGERPRINT}` = '{fingerprint}'"
     ):
         pid = model.tags.get(PID, "")
-        left = pid.isdecimal() and not is_alive(int(pid))
+        left = pid.isdecimal() and (int(pid) == os.getpid() or not is_alive(int(pid)))
         if model.tags.get(HOST) == socket.gethostname() and left and not _registered(store, model):
             store.client.delete_logged_model(model.model_id)
             ghosts += 1

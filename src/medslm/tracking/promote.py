@@ -17,7 +17,7 @@ from medslm.params import load_section
 from medslm.tracking import registry, trial
 from medslm.tracking.adapters import PREDICTIONS
 from medslm.tracking.claims import BASELINE, TRACK_AGAIN, Claim, claimed, require_clean_pipeline
-from medslm.tracking.gains import Interval, Paired
+from medslm.tracking.gains import Interval, Paired, on_dev
 from medslm.tracking.ledger import TrackParams
 from medslm.tracking.registry import CHAMPION, MANIFEST_SHA256, PREVIOUS, Version
 from medslm.tracking.registry_lock import held
@@ -64,9 +64,7 @@ class Rollback:
         return f"{self.model} version {self.version} is champion again; version {self.previous} is kept"
 
 
-def promote(
-    root: Path, *, force_reason: str | None = None, paired: Paired | None = None
-) -> Promotion:
+def promote(root: Path, *, force_reason: str | None = None, paired: Paired = on_dev) -> Promotion:
     """Make the chosen model of the commit at ``root`` the champion.
 
     Raises NotPromotable unless the git tree is clean, the pipeline is up to date, the gate passed,
@@ -138,7 +136,7 @@ def _judge(
     version: Version,
     champion: str | None,
     force_reason: str | None,
-    paired: Paired | None,
+    paired: Paired,
 ) -> tuple[float | None, Interval | None]:
     """Return the score to beat and the gain over it; NotPromotable if the version fails a gate."""
     with tempfile.TemporaryDirectory() as folder:
@@ -219,10 +217,10 @@ def _require_gain(claim: Claim, version: Version, rival: _Rival, force_reason: s
 
 
 def _interval(
-    root: Path, claim: Claim, package: Path, rival: _Rival, paired: Paired | None
+    root: Path, claim: Claim, package: Path, rival: _Rival, paired: Paired
 ) -> Interval | None:
     """Return the gain on the dev questions with its interval, if both models' answers are there."""
-    if paired is None or not rival.predictions.is_file():
+    if not rival.predictions.is_file():
         return None
     ours, theirs = (
         read_jsonl(path, Prediction) for path in (package / PREDICTIONS, rival.predictions)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medslm.data.records import ANSWERS
 from medslm.errors import IntegrityError, NotPromotable
-from medslm.files import sha256_of
-from medslm.tracking import adapters, logged_models
-from medslm.tracking.adapters import PREDICTIONS, Student
-from medslm.tracking.card import CARD, card_text, description
-from medslm.tracking.record import Record
+from medslm.tracking import adapters, logged_models, package
+from medslm.tracking.adapters import PREDICTIONS
+from medslm.tracking.card import card_text, description
+from medslm.tracking.package import Candidate
 from medslm.tracking.store import FINGERPRINT, Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -27,11 +23,6 @@ VARIANT = "medslm.variant"
 DEV_DIGEST = "medslm.dev_md5"
 # Set while two aliases move; whoever comes next finishes a move that was cut short.
 _MOVE = "medslm.alias_move"
-
-# What a served student imports. medslm itself is not on any index: it has to be installed where the
-# model is served (`mlflow models serve --env-manager local`), and a name nobody owns there must not
-# be asked for.
-_REQUIRED = ("mlflow", "torch", "transformers", "peft", "safetensors", "gguf", "pandas", "pydantic")
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +35,6 @@ class Version:
     version: str
     run_id: str
     tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is registered: trained adapters, what they need to answer, and what is known of them.
-
-    ``predictions`` are the answers it was scored by; they and a card go into the package.
-    """
-
-    model: Path
-    predictions: Path
-    student: Student
-    record: Record
-    warnings: Sequence[str]
 
 
 def register(
@@ -74,7 +51,7 @@ def register(
         card = card_text(candidate.record, candidate.student, cells, candidate.warnings)
         logged_models.delete_ghosts(store, tags[FINGERPRINT])
         with tempfile.TemporaryDirectory() as folder:
-            digest = _save(Path(folder), candidate, card)
+            digest = package.save(Path(folder), candidate, card)
             made = logged_models.upload(
                 store, name, Path(folder) / "model", candidate.record, run_id
             )
@@ -183,12 +160,6 @@ def _fetch(store: Store, location: str, digest: str, where: str, out: Path) -> P
     return Path(folder)
 
 
-def require_whole(store: Store, found: Version) -> None:
-    """Raise IntegrityError unless a version's package can be fetched and every byte is as registered."""
-    with tempfile.TemporaryDirectory() as folder:
-        fetch(store, found, Path(folder))
-
-
 def move_aliases(store: Store, name: str, *, champion: str, previous: str | None, why: str) -> None:
     """Point ``champion`` and ``previous`` at these versions; a kill in between leaves a note to finish by.
 
@@ -224,17 +195,20 @@ def finish_move(store: Store, name: str) -> str | None:
 
 
 def _whole_version(store: Store, name: str, fingerprint: str) -> Version | None:
-    """Return the newest version with this fingerprint whose package is whole, if any."""
+    """Return the newest version with this fingerprint whose package is whole and of today's form, if any."""
     found = store.client.search_model_versions(
         f"name = '{name}' and tags.`{FINGERPRINT}` = '{fingerprint}'"
     )
     for candidate in sorted(map(_version, found), key=lambda v: -int(v.version)):
-        try:
-            require_whole(store, candidate)
-        except IntegrityError as exc:
-            log.warning("not reused: %s", exc)
-        else:
-            return candidate
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found_package = fetch(store, candidate, Path(folder))
+            except IntegrityError as exc:
+                log.warning("not reused: %s", exc)
+                continue
+            if (found_package / PREDICTIONS).is_file():
+                return candidate
+            log.warning("not reused: version %s has no recorded answers", candidate.version)
     return None
 
 
@@ -245,64 +219,6 @@ def _require_arrived(store: Store, made: Any, digest: str) -> None:
             _fetch(store, made.artifact_location, digest, f"model {made.model_id}", Path(folder))
         except IntegrityError as exc:
             raise NotPromotable(f"not registered, its package did not arrive whole: {exc}") from exc
-
-
-def _save(folder: Path, candidate: Candidate, card: str) -> str:
-    """Write the MLflow model to ``folder/model`` and return its manifest's SHA-256."""
-    import pandas as pd
-
-    pyfunc = _pyfunc()
-    package = folder / "adapters"
-    package.mkdir()
-    student = candidate.student
-    beside = {CARD: card.encode(), PREDICTIONS: candidate.predictions.read_bytes()}
-    digest = adapters.pack(candidate.model, package, student, beside)
-    text = {"question": "Does the drug shorten the stay?", "context": "It was 4 days, not 6."}
-    # names as objects: MLflow compares them in a way pandas deprecates for its string type
-    example = pd.DataFrame([text.values()], columns=pd.Index([*text], dtype=object))
-    pyfunc.save_model(
-        folder / "model",
-        python_model=str(Path(__file__).with_name("served_model.py")),
-        artifacts={"adapters": str(package)},
-        model_config={
-            "base_model": student.base_model,
-            "base_sha256": student.base_sha256,
-            "prompt": student.prompt,
-            "labels": list(student.labels),
-            "max_tokens": student.max_tokens,
-            "manifest_sha256": digest,
-        },
-        signature=_signature(),
-        input_example=example,
-        pip_requirements=requirements(),
-    )
-    packed = folder / "model" / "artifacts" / "adapters" / adapters.MANIFEST
-    if sha256_of(packed) != digest:
-        raise IntegrityError(f"{packed}: changed while it was packed; run again")
-    return digest
-
-
-def requirements() -> list[str]:
-    """Return the pinned packages a served student needs, as installed here, without local suffixes."""
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIRED]
-
-
-def _pyfunc() -> Any:
-    """Import MLflow's pyfunc, which on import warns about its own type hints."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
-        import mlflow.pyfunc
-    return mlflow.pyfunc
-
-
-def _signature() -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    return ModelSignature(
-        inputs=Schema([ColSpec("string", "question"), ColSpec("string", "context")]),
-        outputs=Schema([*(ColSpec("double", a) for a in ANSWERS), ColSpec("string", "answer")]),
-    )
 
 
 def _require_registered_model(store: Store, name: str) -> None:

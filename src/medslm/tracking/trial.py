@@ -23,6 +23,11 @@ def stand(folder: Path, manifest_sha256: str, test: Sequence[Question]) -> None:
 
     It is asked the first test questions, whose recorded answers lie in the package.
     """
+    if not (folder / PREDICTIONS).is_file():
+        raise NotPromotable(
+            "the registered package holds no recorded answers, it is of an older medslm; "
+            "run `dvc repro --force --single-item track`, commit and try again"
+        )
     asked = test[:QUESTIONS]
     recorded = pool(rows_of(read_jsonl(folder / PREDICTIONS, Prediction), "test"))
     if missing := [q.pmid for q in asked if q.pmid not in recorded]:
