@@ -98,15 +98,6 @@ def test_a_deleted_database_is_made_again_with_the_same_fingerprints(project):
     assert after["runs"]["new"]["run_id"] != before["runs"]["new"]["run_id"]
 
 
-def test_a_server_that_is_down_is_exit_50_and_leaves_no_report(project):
-    done = run(project, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-
-    assert done.returncode == 50
-    assert done.stderr.splitlines()[-1].startswith("error[50]: MLflow at http://127.0.0.1:9 failed")
-    assert "Traceback" not in done.stderr
-    assert not (project.root / "reports/mlflow_runs.json").exists()
-
-
 def test_a_metric_that_is_not_finite_is_exit_43_before_mlflow_is_even_loaded(project):
     path = project.root / "metrics/score/none.json"
     path.write_text(path.read_text().replace("0.5", "NaN"))

@@ -243,7 +243,9 @@ def questions(part: str) -> list[Question]:
         Question(
             pmid=str(number),
             question=f"Does treatment {number} shorten the stay?",
-            sections=(Passage("RESULTS", f"Stay was {number % 7} days, not {number % 5}. " * 2),),
+            sections=(
+                Passage("RESULTS", f"Stay was {number % 7} days.\nIt was not {number % 5}."),
+            ),
             long_answer="It does.",
             answer=ANSWERS[number % 3],
         )

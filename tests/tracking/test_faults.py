@@ -77,6 +77,8 @@ def test_e01_a_server_that_is_down_at_the_start_costs_seconds_and_the_runs_wait(
 
     took = time.monotonic() - started
     assert down.returncode == 50
+    assert down.stderr.splitlines()[-1].startswith("error[50]: MLflow at http://127.0.0.1:9 failed")
+    assert not (project.root / "reports/mlflow_runs.json").exists()
     assert "3 run(s) wait in .work/spool: `medslm sync` sends each once" in down.stderr
     assert "Traceback" not in down.stderr
     assert took < 60  # MLflow's own defaults: 247 s
@@ -87,9 +89,7 @@ def test_e01_a_server_that_is_down_at_the_start_costs_seconds_and_the_runs_wait(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("word", "what"), [(CREATE_RUN, FAIL), (LOG_BATCH, HANG), ("/artifacts/", FAIL)]
-)
+@pytest.mark.parametrize(("word", "what"), [(CREATE_RUN, FAIL), (LOG_BATCH, HANG)])
 def test_e02_a_server_that_fails_in_the_middle_leaves_runs_that_sync_sends_once(
     project, server, monkeypatch, word, what
 ):
@@ -124,7 +124,7 @@ def test_e02_a_server_that_fails_in_the_middle_leaves_runs_that_sync_sends_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", [CREATE_RUN, LOG_BATCH, "/runs/update"])
+@pytest.mark.parametrize("word", [CREATE_RUN, LOG_BATCH])
 def test_e03_an_answer_that_is_lost_on_the_way_makes_no_second_run(
     project, server, monkeypatch, word
 ):
@@ -259,8 +259,6 @@ def test_e07_a_package_that_did_not_arrive_whole_is_not_registered(project, serv
 GAPS = [
     "create_logged_model",
     "log_model_artifacts",
-    "log_outputs",
-    "log_batch",
     "finalize_logged_model",
     "create_registered_model",
     "create_model_version",
@@ -315,28 +313,30 @@ def test_e08_a_kill_in_any_gap_of_registering_leaves_nothing_half_and_the_next_r
     assert [m.status.value for m in models] == ["READY"]
 
 
-@pytest.mark.parametrize("method", MOVES)
-def test_e08_a_kill_in_any_gap_of_moving_the_champion_leaves_one_that_is_whole(project, method):
+def test_e08_a_kill_in_any_gap_of_moving_the_champion_leaves_one_that_is_whole(project):
     with project.store() as store:
         old = project.register(store, project.track(store)).version
-        registry.move_aliases(store, MODEL, champion=old, previous=None, why="promote")
         project.write_variant("new", 0.7)
         new = project.relock().register(store, project.track(store)).version
 
-    def move(store: Any) -> None:
+    def move(store: Any, to: str = new, before: str | None = old) -> None:
         with held(store, MODEL):
-            registry.move_aliases(store, MODEL, champion=new, previous=old, why="promote")
+            registry.move_aliases(store, MODEL, champion=to, previous=before, why="promote")
 
-    killed_after(project, method, move)
+    for method in MOVES:
+        with project.store() as store:
+            move(store, to=old, before=new)
 
-    with project.store() as store:
-        champion = registry.alias(store, MODEL, "champion")
-        assert champion in (old, new)
-        require_whole(store, registry.version(store, MODEL, str(champion)))
-        move(store)
-        aliases = [registry.alias(store, MODEL, name) for name in ("champion", "previous")]
-        assert aliases == [new, old]
-        assert [m.name for m in store.client.search_registered_models()] == [MODEL]
+        killed_after(project, method, move)
+
+        with project.store() as store:
+            champion = registry.alias(store, MODEL, "champion")
+            assert champion in (old, new), method
+            require_whole(store, registry.version(store, MODEL, str(champion)))
+            move(store)
+            aliases = [registry.alias(store, MODEL, name) for name in ("champion", "previous")]
+            assert aliases == [new, old], method
+            assert [m.name for m in store.client.search_registered_models()] == [MODEL], method
 
 
 def test_e10_a_package_that_changed_after_registration_is_not_loaded(asked):
@@ -413,9 +413,7 @@ def test_e11_a_run_left_open_by_a_killed_process_is_closed_with_the_reason(proje
     assert re.fullmatch(r"process \d+ died before it was done", after.data.tags["medslm.closed"])
 
 
-def test_e14_no_secret_reaches_the_store_the_spool_or_a_message(tmp_path):
-    project = Project(tmp_path / "project").fill()
-    project.lay_empty_database()
+def test_e14_no_secret_reaches_the_store_the_spool_or_a_message(project, monkeypatch):
     canary = "sk-canary-0123456789"
     project.write_params(data={"source": "file", "url": f"https://user:{canary}@host/x.json"})
     project.relock()
@@ -424,12 +422,18 @@ def test_e14_no_secret_reaches_the_store_the_spool_or_a_message(tmp_path):
     secret = {"OPENAI_API_KEY": canary, "MLFLOW_TRACKING_TOKEN": canary}
 
     down = run_stage(project, MLFLOW_TRACKING_URI=f"http://me:{canary}@127.0.0.1:9", **secret)
-    done = run_stage(project, **secret)
+    for name, value in secret.items():
+        monkeypatch.setenv(name, value)
+    with project.store() as store:
+        tracked = project.track(store)
+        project.register(store, tracked)
+        logged = store.client.get_run(tracked["none"].run_id).data.params["data.url"]
 
-    assert (down.returncode, done.returncode) == (50, 0), done.stderr
-    assert canary not in down.stderr + down.stdout + done.stderr + done.stdout
+    assert down.returncode == 50, down.stderr
+    assert canary not in down.stderr + down.stdout
+    assert logged == "https://***@host/x.json"
     assert grep(project.root, canary) == [".git/config", "params.yaml"]
-    assert grep(project.root, "***@host") != []  # control: what was masked is there
+    assert grep(project.root / ".work/spool", "***@host") != []  # control: what was masked is there
 
 
 # --- the table itself

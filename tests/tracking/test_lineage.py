@@ -33,6 +33,11 @@ def mix_row(pmid: str, source: str, pair_id: str | None) -> dict[str, object]:
 
 @pytest.fixture
 def traced(project: Project) -> Project:
+    """The files of a project with an ask, to be changed."""
+    return with_an_ask(project)
+
+
+def with_an_ask(project: Project) -> Project:
     """A project with an ask of three replies: kept, dropped, unreadable; variant `new` has the kept one."""
     root = project.root
     study = {"PMID": "1"}
@@ -71,12 +76,24 @@ def traced(project: Project) -> Project:
     return project.relock()
 
 
-@pytest.fixture
-def registered(traced: Project) -> Project:
-    with traced.store() as store:
-        traced.register(store, traced.track(store))
+def with_a_champion(project: Project) -> Project:
+    with project.store() as store:
+        project.register(store, project.track(store))
         store.client.set_registered_model_alias(MODEL, "champion", "1")
-    return traced
+    return project
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a champion, which no test changes."""
+    project = Project(tmp_path_factory.mktemp("lineage") / "project").fill()
+    return with_a_champion(with_an_ask(project))
+
+
+@pytest.fixture
+def own(traced: Project) -> Project:
+    """A project with a champion, to be changed."""
+    return with_a_champion(traced)
 
 
 def git(project: Project, *words: str) -> str:
@@ -121,14 +138,14 @@ def test_a_folder_leads_to_all_who_wrote_into_it_and_code_is_left_out():
     assert found[2].read == {"data/checked": "3"}
 
 
-def test_a_version_leads_back_to_the_raw_bytes_and_to_its_commit(registered):
-    root = registered.root
+def test_a_version_leads_back_to_the_raw_bytes_and_to_its_commit(own):
+    root = own.root
     write_text(root / ".gitignore", "mlflow.db*\nmlruns/\n")
-    git(registered, "init", "--quiet")
-    git(registered, "add", "--all")
-    git(registered, "commit", "--quiet", "--message", "results")
-    commit = git(registered, "rev-parse", "HEAD")
-    git(registered, "commit", "--quiet", "--allow-empty", "--message", "later")
+    git(own, "init", "--quiet")
+    git(own, "add", "--all")
+    git(own, "commit", "--quiet", "--message", "results")
+    commit = git(own, "rev-parse", "HEAD")
+    git(own, "commit", "--quiet", "--allow-empty", "--message", "later")
 
     said = trace(root, "champion", reproduce=True)
 
@@ -146,18 +163,18 @@ def test_a_version_leads_back_to_the_raw_bytes_and_to_its_commit(registered):
     assert "# from nothing" not in trace(root, "v1", reproduce=False)
 
 
-def test_a_version_is_traced_by_its_own_lock_though_the_project_moved_on(registered):
-    before = trace(registered.root, "v1", reproduce=False)
-    mix = registered.root / "data/mix/new.jsonl"
+def test_a_version_is_traced_by_its_own_lock_though_the_project_moved_on(own):
+    before = trace(own.root, "v1", reproduce=False)
+    mix = own.root / "data/mix/new.jsonl"
     md5, kept = md5_of(mix), mix.read_bytes()
-    registered.write_variant("new", 0.9)
-    registered.relock()
+    own.write_variant("new", 0.9)
+    own.relock()
 
-    after = trace(registered.root, "v1", reproduce=False)
-    cached = registered.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    after = trace(own.root, "v1", reproduce=False)
+    cached = own.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
     cached.parent.mkdir(parents=True)
     cached.write_bytes(kept)
-    again = trace(registered.root, "v1", reproduce=False)
+    again = trace(own.root, "v1", reproduce=False)
 
     assert "data/mix/new.jsonl, whose bytes are not here: `dvc fetch`" in after
     assert after.split("trained on")[0] == before.split("trained on")[0]
@@ -246,17 +263,17 @@ def test_without_a_store_nothing_is_made_and_files_are_still_followed(traced):
     assert not (traced.root / "mlflow.db").exists()
 
 
-def test_a_commit_that_holds_other_results_is_not_named(registered):
-    git(registered, "init", "--quiet")
-    registered.write_variant("new", 0.9)
-    registered.relock()
-    git(registered, "add", "dvc.lock")
-    git(registered, "commit", "--quiet", "--message", "others")
+def test_a_commit_that_holds_other_results_is_not_named(own):
+    git(own, "init", "--quiet")
+    own.write_variant("new", 0.9)
+    own.relock()
+    git(own, "add", "dvc.lock")
+    git(own, "commit", "--quiet", "--message", "others")
 
-    assert "commit       none in git holds it" in trace(registered.root, "v1", reproduce=False)
-    with registered.store() as store:
-        origin = lineage.of_run(store, MODEL, registered.track(store)["new"].run_id)
-    assert lineage.commit_of(registered.root, origin) == git(registered, "rev-parse", "HEAD")
+    assert "commit       none in git holds it" in trace(own.root, "v1", reproduce=False)
+    with own.store() as store:
+        origin = lineage.of_run(store, MODEL, own.track(store)["new"].run_id)
+    assert lineage.commit_of(own.root, origin) == git(own, "rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,9 @@ def opened(root: Path, experiment: str) -> Iterator[Store]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # what goes wrong there is raised too; a traceback beside the one line would only hide it
+    for name in ("sqlalchemy", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = tracking_uri(root)
     import requests
     import sqlalchemy.exc
