@@ -440,8 +440,8 @@ def test_e14_no_secret_reaches_the_store_the_spool_or_a_message(project, monkeyp
 
 
 def test_the_page_of_promises_and_these_tests_name_the_same_faults():
-    page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
-    section = page[page.index("# What the ledger promises") :]
+    page = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
+    section = page[page.index("## What is promised") :]
     told = set(re.findall(r"`(e\d\d)`", section))
     tests = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"def test_(e\d\d)_", tests))
