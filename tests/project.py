@@ -16,6 +16,7 @@ from medslm.files import sha256_of
 from tests.code_deps import ROOT
 
 PARTS = ["dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore", ".gitignore", "stages", "src"]
+METRICS = ["quality", "votes", "spend"]  # read as whole folders, which may be empty
 BIN = Path(sys.executable).parent
 MEDSLM = str(BIN / "medslm")
 
@@ -34,12 +35,14 @@ class Project:
                 )
             else:
                 shutil.copyfile(source, target)
-        for folder in ("data/sample", "data/checked", "metrics/quality", ".dvc"):
+        for folder in ("data/sample", "data/checked", *(f"metrics/{m}" for m in METRICS), ".dvc"):
             (root / folder).mkdir(parents=True)
-        for kept in ("data/checked/.gitkeep", "metrics/quality/.gitkeep"):
-            (root / kept).touch()
+        for kept in ("data/checked", *(f"metrics/{m}" for m in METRICS)):
+            (root / kept / ".gitkeep").touch()
+        (root / "data/review.jsonl").touch()
         shutil.copyfile(ROOT / ".dvc/config", root / ".dvc/config")
         shutil.copyfile(ROOT / ".dvc/.gitignore", root / ".dvc/.gitignore")
+        shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
         self._write_data()
         self._write_params(model)
         self.git("init", "-q", "-b", "main")
@@ -63,6 +66,10 @@ class Project:
         """Run `medslm run` and return the names of the stages that ran or came from the run cache."""
         done = self._run([MEDSLM, "run", *targets])
         return re.findall(r"^Running stage '(.+)':", done.stdout, re.MULTILINE)
+
+    def medslm(self, *words: str) -> str:
+        """Run medslm and return what it prints; AssertionError if it fails."""
+        return self._run([MEDSLM, *words]).stdout
 
     def params(self) -> dict:  # type: ignore[type-arg]  # whatever params.yaml holds
         """Return params.yaml as a dict."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,9 +135,14 @@ def test_the_same_questions_are_paired_and_what_did_not_change_is_not_tested(sto
     assert (found.before.chosen, found.after.chosen) == ("none", "combined")
     assert (found.before.subject, found.after.subject) == ("start", "stricter rules")
     assert found.unchanged == ["majority", "none"]
+    after, before = (
+        f"combined at {second.name}",
+        (f"none at {first.name}", f"combined at {first.name}"),
+    )
+    # what was chosen then and now, and every model that answers differently
     assert [(d.one, d.other, d.split, d.n) for d in found.differences] == [
-        (f"combined at {second.name}", f"combined at {first.name}", "test", 80),
-        (f"combined at {second.name}", f"combined at {first.name}", "dev", 40),
+        *((after, other, "test", 80) for other in before),
+        *((after, other, "dev", 40) for other in before),
     ]
     assert found.differences[0].accuracy > 0.2
     assert found.differences[0].is_shown
@@ -176,6 +183,8 @@ def test_other_test_questions_are_never_compared_and_models_of_one_commit_are_na
     found = compare_commits(second, third)
 
     assert {d.split for d in found.differences} == {"dev"}
+    assert found.scores == []
+    assert "->" not in commits_text(found).split("Settings")[0]
     assert found.questions == {"test": Changes(("7000",), ("5000",), ())}
     assert any("cannot be compared" in note for note in found.notes)
     assert f"combined: only in {second.name}" in found.notes
@@ -195,6 +204,38 @@ def test_the_text_names_the_first_few_and_all_when_asked(story):
     )
     assert "src/4.py and 4 more" in text
     assert "src/8.py" in commits_text(found, whole=True)
+
+
+def test_an_escape_sequence_in_a_commit_or_a_setting_does_not_reach_the_terminal(story):
+    _, first, second, _ = story
+    found = compare_commits(first, second)
+    loud = "\x1b]0;title\x07\x1b[31mred"
+
+    text = commits_text(
+        found._replace(
+            before=found.before._replace(subject=loud), settings=[Setting("a", loud, "\x9b")]
+        )
+    )
+
+    assert "red" in text
+    assert not {"\x1b", "\x07", "\x9b"} & set(text)
+
+
+def test_pairs_that_gained_a_field_since_are_still_the_same_pairs(story, tmp_path):
+    project, *_ = story
+    later = Project(tmp_path)
+    for path in OUTS:
+        source = project.root / "made" / path
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / "made" / path)
+        elif source.is_file():
+            write_text(tmp_path / "made" / path, source.read_text())
+    before = later.commit("before")
+    kept = tmp_path / "made/data/checked/local-new/kept.jsonl"
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    write_text(kept, "".join(json.dumps({**row, "verified": True}) + "\n" for row in rows))
+
+    assert compare_commits(before, later.commit("a field more")).asks == []
 
 
 def test_the_verb_prints_it_and_changes_no_file(story, monkeypatch):
@@ -220,7 +261,8 @@ def test_one_revision_is_compared_with_the_working_tree(story, monkeypatch):
 
     assert done.exit_code == 0, done.stderr
     assert "to   working tree" in done.stdout
-    assert f"none at working tree and none at {third.name} are equally often right" in done.stdout
+    same = f"none at working tree and none at {third.name} are right on the very same questions"
+    assert same in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -253,7 +295,7 @@ def test_what_the_cache_lacks_is_named_with_the_command_that_brings_it(story, mo
         file.with_suffix(".away").rename(file)
 
     assert found.missing == ["data/predictions/combined.jsonl"]
-    assert found.differences == []
+    assert {d.other for d in found.differences} == {f"none at {first.name}"}
     assert found.settings
     with pytest.raises(
         DataError, match=r"dvc fetch --all-commits data/predictions/combined\.jsonl"

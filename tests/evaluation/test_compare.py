@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medslm.errors import DataError, ParamsError
-from medslm.evaluation.compare import choose, compare, lines_above, smallest_real_difference
+from medslm.evaluation.compare import choose, compare, lines_above
 from medslm.evaluation.rows import CITED
+from tests.evaluation.test_differences import FOUND
 from tests.evaluation.worlds import answered_only, sheet
 
 STRONG, WEAK = sheet("strong", dev=1.0, test=0.5), sheet("weak", dev=0.2, test=0.5)
@@ -120,24 +121,27 @@ def test_a_variant_without_probabilities_cannot_be_chosen_by_likelihood():
     assert compared(WEAK, answered_only(STRONG)).chosen == "strong"
 
 
-def test_overlapping_intervals_are_called_noise():
-    warnings = compared(WEAK, STRONG).warnings
+def test_what_the_chosen_is_not_shown_to_differ_from_is_warned_of():
+    pairs = [
+        dataclasses.replace(FOUND, one="strong", other="weak", p_holm=0.2),
+        dataclasses.replace(FOUND, one="other", other="strong", p_holm=0.06),
+        dataclasses.replace(FOUND, one="strong", other="majority", p_holm=0.01),
+        dataclasses.replace(FOUND, one="other", other="weak", p_holm=0.9),
+    ]
 
-    assert "overlaps that of weak" in warnings[0]
-    assert "points on n = 80 may be noise" in warnings[0]
+    def warned(differences):
+        found = compare(
+            {"weak": WEAK, "strong": STRONG},
+            variants=["weak", "strong"],
+            baselines=[],
+            metric="dev.macro_f1",
+            differences=differences,
+        )
+        return found.warnings
 
-
-def test_intervals_apart_raise_no_warning():
-    best = named(STRONG, "strong", test={"accuracy_low": 0.9, "accuracy_high": 0.95})
-    worst = named(WEAK, "weak", test={"accuracy_low": 0.3, "accuracy_high": 0.4})
-
-    assert compared(worst, best).warnings == ()
-
-
-def test_the_smallest_real_difference_shrinks_with_n():
-    # two proportions of one half on 500 questions: 1.96 * sqrt(2 * 0.25 / 500)
-    assert smallest_real_difference(500, 0.5) == pytest.approx(0.06198, abs=1e-5)
-    assert smallest_real_difference(80, 0.5) > smallest_real_difference(500, 0.5)
+    [told] = warned(pairs)
+    assert told.startswith("strong is not shown to differ in accuracy from weak, other on n = 80")
+    assert warned(pairs[2:]) == ()
 
 
 def test_unanswered_questions_are_told():

@@ -47,7 +47,7 @@ def with_(**fields):
         ),
         (
             with_(p=0.0002, p_holm=0.0006, accuracy_low=0.001),
-            "combined beats none by 2.1 points, 95 % 0.1 to 5.2, p = < .001 (Holm < .001): shown",
+            "combined beats none by 2.1 points, 95 % 0.1 to 5.2, p < .001 (Holm < .001): shown",
         ),
         (
             with_(students=5, sd=0.008),
@@ -57,6 +57,12 @@ def with_(**fields):
         (
             with_(accuracy=0.0, accuracy_low=-0.02, accuracy_high=0.02, p=1.0, p_holm=1.0),
             "combined and none are equally often right, 95 % -2.0 to 2.0, p = 1.00 (Holm 1.00): not shown",
+        ),
+        (
+            with_(
+                accuracy=0.0, accuracy_low=0.0, accuracy_high=0.0, p=1.0, p_holm=1.0, detectable=0.0
+            ),
+            "combined and none are right on the very same questions: not shown",
         ),
     ],
 )

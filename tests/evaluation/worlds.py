@@ -185,3 +185,18 @@ def write_quality(root: Path, **overrides: Any) -> None:
             "reasons": {"copies_its_source": 17, "not_a_question": 11},
         }
         write_json(root / f"quality/{ask}.json", {**counts, **overrides})
+
+
+def write_behind(root: Path) -> None:
+    """Write what votes and spending are read from, and a dvc.lock."""
+    for ask in PARAMS["asks"]:
+        agreement = {"n": 66, "abstained": 4, "agreement": 0.61, "kappa": 0.2}
+        votes = {"verifier": "toy", "on_gold": {**agreement, "majority_share": 0.5}}
+        write_json(root / f"votes/{ask}.json", {**votes, "on_claims": agreement})
+        write_json(root / f"spend/{ask}.json", {"usd": 0.5, "requests": 72, "prompt_tokens": 9000})
+    outs = [
+        {"path": "data/raw", "md5": f"{'a' * 32}.dir"},
+        {"path": "models/none", "md5": "b" * 32},
+    ]
+    lock = {"schema": "2.0", "stages": {"all": {"cmd": "true", "outs": outs}}}
+    write_text(root / "dvc.lock", yaml.safe_dump(lock))

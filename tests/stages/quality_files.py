@@ -36,12 +36,24 @@ PARAMS: dict[str, Any] = {
             "min_words": 3,
             "max_words": 40,
             "near_identical": 0.85,
+            "near_duplicate": 0.8,
             "copied_words": 12,
             "min_overlap": 0.25,
+            "min_grounding": 0.35,
             "require_long_answer": False,
             "min_support": None,
             "leak_overlap": 0.2,
             "max_edit_share": 0.3,
+        },
+        "leakage": {
+            "hit_letters": 0.7,
+            "near_letters": 0.45,
+            "hit_runs": 0.5,
+            "near_runs": 0.2,
+            "embeddings": False,
+            "hit_cosine": 0.95,
+            "near_cosine": 0.75,
+            "acknowledged": [],
         },
         "expectations": {
             "min_kept": {"rewrite": 2, "new": 1, "counterfactual": 1, "pseudo-label": 1},
@@ -68,6 +80,7 @@ def write_project(root: Path, pairs: list[Pair], train: list[Question] | None = 
     write_jsonl(root / "pairs" / "pairs.jsonl", pairs)
     write_jsonl(root / "pairs" / "unreadable.jsonl", [])
     write_jsonl(root / "votes.jsonl", [ballot(p) for p in pairs])
+    write_jsonl(root / "review.jsonl", [])
 
 
 def run(stage: Any, *flags: str | Path) -> Result:

@@ -226,6 +226,15 @@ def test_a_pair_that_was_not_kept_says_why_and_no_model_saw_it(registered, pair_
     assert "(new): never saw it" in said
 
 
+def test_a_pair_that_the_pool_left_out_says_so(own):
+    row = {"pair": {"id": KEPT}, "reasons": ["near_duplicate"]}
+    lines(own.root / "data/pool/dropped.jsonl", [row])
+
+    said = trace(own.root, KEPT, reproduce=False)
+
+    assert f"{KEPT}  kept, then left out of the pool: near_duplicate" in said
+
+
 def test_a_study_is_followed_to_every_reply_mix_and_model(registered):
     said = trace(registered.root, "1", reproduce=False)
 

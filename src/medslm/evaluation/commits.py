@@ -8,20 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from medslm.data.records import Answer, Dropped, Pair, Prediction, Question
+from medslm.data.records import Answer, Prediction
 from medslm.errors import DataError
 from medslm.evaluation import history
 from medslm.evaluation.changes import Changes, Setting, changes, settings
 from medslm.evaluation.compare import lines_above
-from medslm.evaluation.differences import Difference
+from medslm.evaluation.differences import Difference, Split
 from medslm.evaluation.history import NotCachedError, Revision
 from medslm.evaluation.paired import differences
-from medslm.evaluation.score import gold_answers
 from medslm.evaluation.testset import digest_of
 
 T = TypeVar("T")
+Content = tuple[str, ...]
 
 METRICS = ("accuracy", "macro_f1", "nll")
+CONTENT = ("question", "context", "sections", "answer", "long_answer")
+SPLITS: tuple[Split, ...] = ("test", "dev")
 PREDICTIONS, SPLIT, CHECKED = "data/predictions", "data/split", "data/checked"
 
 
@@ -75,11 +77,15 @@ def compare_commits(before: Revision, after: Revision) -> CommitsCompared:
     notes = [f"{name}: only in {before.name}" for name in sides[0].models if name not in new]
     notes += [f"{name}: only in {after.name}" for name in sides[1].models if name not in old]
     changed = [name for name in shared if not _same(before, after, f"{PREDICTIONS}/{name}.jsonl")]
-    tested, why = _tested(before, after, changed, missing)
+    pairs = [(name, name) for name in changed]
+    if None not in (chosen := (sides[1].chosen, sides[0].chosen)) and chosen[0] != chosen[1]:
+        pairs = [(str(chosen[0]), str(chosen[1])), *pairs]
+    tested, why = _tested(before, after, pairs, missing)
+    same_test = not any(note.startswith("test:") for note in why)
     return CommitsCompared(
         before=sides[0],
         after=sides[1],
-        scores=[_scores(before, after, name) for name in changed],
+        scores=[_scores(before, after, name) for name in changed] if same_test else [],
         unchanged=[name for name in shared if name not in changed],
         differences=tested,
         settings=settings(*(history.yaml_of(rev, "params.yaml") for rev in (before, after))),
@@ -109,20 +115,24 @@ def _same(before: Revision, after: Revision, path: str) -> bool:
 
 
 def _tested(
-    before: Revision, after: Revision, names: list[str], missing: list[str]
+    before: Revision, after: Revision, pairs: list[tuple[str, str]], missing: list[str]
 ) -> tuple[list[Difference], list[str]]:
-    """Return the paired differences, later minus earlier, on dev and on test, each corrected by itself."""
+    """Return the paired differences, later minus earlier, on dev and on test, each corrected by itself.
+
+    ``pairs`` name a model of ``after`` and one of ``before``.
+    """
     found: list[Difference] = []
     notes: list[str] = []
-    labels = {rev: {name: f"{name} at {rev.name}" for name in names} for rev in (before, after)}
+    wanted = [(after, one) for one, _ in pairs] + [(before, other) for _, other in pairs]
     models: dict[str, list[Prediction]] = {}
-    for rev in (before, after):
-        for name in names:
-            path = f"{PREDICTIONS}/{name}.jsonl"
-            read = _at_hand(partial(history.rows, rev, path, Prediction), missing)
-            if read is not None:
-                models[labels[rev][name]] = read
-    for split in ("test", "dev"):
+    for rev, name in dict.fromkeys(wanted):
+        path = f"{PREDICTIONS}/{name}.jsonl"
+        read = _at_hand(partial(history.rows, rev, path, Prediction), missing)
+        if read is not None:
+            models[f"{name} at {rev.name}"] = read
+    labels = [(f"{one} at {after.name}", f"{other} at {before.name}") for one, other in pairs]
+    labels = [pair for pair in labels if all(label in models for label in pair)]
+    for split in SPLITS:
         gold = [_gold(rev, split, missing) for rev in (before, after)]
         if gold[0] is None or gold[1] is None:
             continue
@@ -131,19 +141,16 @@ def _tested(
                 f"{split}: {len(gold[0])} and {len(gold[1])} questions that are not the same: "
                 "scores on them cannot be compared"
             )
-            continue
-        pairs = [(labels[after][name], labels[before][name]) for name in names]
-        pairs = [pair for pair in pairs if all(one in models for one in pair)]
-        if pairs:
-            found += differences(models, pairs, gold[0], split=split)
+        elif labels:
+            found += differences(models, labels, gold[0], split=split)
     return found, notes
 
 
 def _gold(rev: Revision, split: str, missing: list[str]) -> dict[str, Answer] | None:
     """Return gold answers of the questions on which the students are scored."""
     path = f"{SPLIT}/{split}.jsonl"
-    questions = _at_hand(partial(history.rows, rev, path, Question), missing)
-    return None if questions is None else gold_answers(questions)
+    questions = _at_hand(partial(history.objects, rev, path), missing)
+    return None if questions is None else {row["pmid"]: row["answer"] for row in questions}
 
 
 def _scores(before: Revision, after: Revision, name: str) -> Scores:
@@ -186,17 +193,18 @@ def _asks(before: Revision, after: Revision, missing: list[str]) -> list[AskChan
     return found
 
 
-def _kept(rev: Revision, folder: str) -> dict[str, Pair]:
+def _kept(rev: Revision, folder: str) -> dict[str, Content]:
     if not _has(rev, folder):
         return {}
-    return {pair.id: pair for pair in history.rows(rev, f"{folder}/kept.jsonl", Pair)}
+    found = history.objects(rev, f"{folder}/kept.jsonl")
+    return {str(pair["id"]): _content(pair) for pair in found}
 
 
-def _dropped(rev: Revision, folder: str) -> dict[str, tuple[str, ...]]:
+def _dropped(rev: Revision, folder: str) -> dict[str, list[str]]:
     if not _has(rev, folder):
         return {}
-    found = history.rows(rev, f"{folder}/dropped.jsonl", Dropped)
-    return {row.pair.id: row.reasons for row in found}
+    found = history.objects(rev, f"{folder}/dropped.jsonl")
+    return {str(row["pair"]["id"]): [str(why) for why in row["reasons"]] for row in found}
 
 
 def _has(rev: Revision, folder: str) -> bool:
@@ -205,8 +213,13 @@ def _has(rev: Revision, folder: str) -> bool:
     return Path(folder).name in asks and folder in history.outs(rev)
 
 
-def _by_pmid(rev: Revision, path: str) -> dict[str, Question]:
-    return {question.pmid: question for question in history.rows(rev, path, Question)}
+def _by_pmid(rev: Revision, path: str) -> dict[str, Content]:
+    return {str(row["pmid"]): _content(row) for row in history.objects(rev, path)}
+
+
+def _content(row: Mapping[str, object]) -> Content:
+    """Return what a pair or question says, whatever else is recorded about it."""
+    return tuple(repr(row.get(key)) for key in CONTENT)
 
 
 def _code(before: Revision, after: Revision) -> list[str]:

@@ -25,7 +25,14 @@ def commits_text(found: CommitsCompared, *, whole: bool = False) -> str:
             [*found.notes, *(f"{path}: not in DVC's cache" for path in found.missing)],
         ),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return _plain("\n\n".join(part for part in parts if part))
+
+
+def _plain(text: str) -> str:
+    """Return text that a terminal only shows: no escape sequence of a commit or a setting reaches it."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
 
 
 def _head(found: CommitsCompared) -> str:
@@ -47,12 +54,9 @@ def _models(found: CommitsCompared, *, whole: bool) -> str:
     for split in ("test", "dev"):
         told = [sentence(d) for d in found.differences if d.split == split]
         if told:
-            lines += [
-                "",
-                f"Accuracy on {split}, paired, corrected for {len(told)} tests (Holm):",
-                *told,
-            ]
-    return "\n".join(lines).strip()
+            count = "" if len(told) == 1 else f", corrected for {len(told)} tests (Holm)"
+            lines += ["", f"Accuracy on {split}, paired{count}:", *told]
+    return "\n".join(lines).strip("\n")
 
 
 def _scores(scores: Sequence[Scores]) -> list[str]:

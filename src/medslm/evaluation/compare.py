@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medslm.data.variants import Name
 from medslm.errors import DataError, ParamsError
 from medslm.evaluation.differences import Difference
-from medslm.evaluation.metrics import Z_95
 from medslm.evaluation.rows import Comparison, Kind, Metric, Row, cited, elsewhere
 from medslm.evaluation.sheet import Sheet
 from medslm.evaluation.testset import TITLES
@@ -64,7 +62,7 @@ def compare(
         rows=rows,
         elsewhere=elsewhere(test_set),
         differences=tuple(differences),
-        warnings=_warnings(rows, chosen=chosen, metric=metric),
+        warnings=_warnings(rows, differences, chosen=chosen, metric=metric),
     )
 
 
@@ -95,15 +93,6 @@ def dev_value(sheet: Sheet, metric: Metric) -> float:
             "choose another compare.metric"
         )
     return value
-
-
-def smallest_real_difference(n: int, share: float) -> float:
-    """Return the gap of two accuracies near ``share`` that chance exceeds one time in twenty.
-
-    z * sqrt(2 p (1 - p) / n), for independent answers. Two models that agree on many questions can
-    differ reliably by less, which takes a paired test to say.
-    """
-    return Z_95 * math.sqrt(2 * share * (1 - share) / n)
 
 
 def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
@@ -144,16 +133,17 @@ def _with_gain(
     return dataclasses.replace(row, control=control, gain=gain, gain_low=low, gain_high=high)
 
 
-def _warnings(rows: Sequence[Row], *, chosen: str, metric: Metric) -> tuple[str, ...]:
+def _warnings(
+    rows: Sequence[Row], differences: Sequence[Difference], *, chosen: str, metric: Metric
+) -> tuple[str, ...]:
     own = [row for row in rows if row.kind != "cited"]
     best = next(row for row in own if row.name == chosen)
     baselines = [row for row in own if row.kind == "baseline"]
     told = []
-    if same := [row.name for row in own if row is not best and _overlap(row, best)]:
-        points = 100 * smallest_real_difference(best.n, best.accuracy)
+    if same := [d.one if d.other == chosen else d.other for d in _not_shown(differences, chosen)]:
         told.append(
-            f"The 95 % interval of {chosen} overlaps that of {', '.join(same)}: differences in "
-            f"accuracy of less than {points:.1f} points on n = {best.n} may be noise."
+            f"{chosen} is not shown to differ in accuracy from {', '.join(same)} on n = {best.n} test "
+            "questions: what they differ by may be chance."
         )
     if beaten_by := [row.name for row in baselines if not _better(best, row, metric)]:
         told.append(f"{chosen} is no better on {metric} than the baseline {', '.join(beaten_by)}.")
@@ -165,18 +155,14 @@ def _warnings(rows: Sequence[Row], *, chosen: str, metric: Metric) -> tuple[str,
     return tuple(told)
 
 
+def _not_shown(differences: Sequence[Difference], chosen: str) -> list[Difference]:
+    return [d for d in differences if chosen in (d.one, d.other) and not d.is_shown]
+
+
 def _better(one: Row, other: Row, metric: Metric) -> bool:
     if one.dev is None or other.dev is None:
         return True  # no number on one side: nothing to warn of
     return one.dev < other.dev if metric == "dev.nll" else one.dev > other.dev
-
-
-def _overlap(one: Row, other: Row) -> bool:
-    if one.accuracy_low is None or one.accuracy_high is None:
-        return False
-    if other.accuracy_low is None or other.accuracy_high is None:
-        return False
-    return one.accuracy_low <= other.accuracy_high and other.accuracy_low <= one.accuracy_high
 
 
 def require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:

@@ -68,7 +68,7 @@ def detectable_difference(
 
     Miettinen 1968 (Biometrics 24:339-352) solved for the difference: two-sided at 5 %.
     ``discordance`` is the mean squared difference of a question's scores, which for right or wrong
-    is the share of questions on which the two models differ.
+    is the share of questions on which the two models differ; 0 where they never do: then nothing is known.
     """
     from medslm.evaluation.metrics import Z_95
 
@@ -82,6 +82,8 @@ def sentence(found: Difference) -> str:
     ahead, behind, sign = found.one, found.other, 1
     if found.accuracy < 0:
         ahead, behind, sign = found.other, found.one, -1
+    if not found.detectable:
+        return f"{ahead} and {behind} are right on the very same questions: not shown"
     low, high = sorted(sign * end for end in (found.accuracy_low, found.accuracy_high))
     if found.accuracy == 0:
         said = f"{ahead} and {behind} are equally often right"
@@ -92,7 +94,7 @@ def sentence(found: Difference) -> str:
         said += f" (mean of {found.students} students{spread})"
     verdict = "shown" if found.is_shown else "not shown"
     return (
-        f"{said}, 95 % {points(low)} to {points(high)}, p = {p_text(found.p)} "
+        f"{said}, 95 % {points(low)} to {points(high)}, p {_equal(found.p)} "
         f"(Holm {p_text(found.p_holm)}): {verdict}"
     )
 
@@ -102,6 +104,11 @@ def points(share: float) -> str:
     return (
         f"{100 * share:.1f}".replace("-0.0", "0.0") if abs(share) < 0.0005 else f"{100 * share:.1f}"
     )
+
+
+def _equal(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def p_text(p: float) -> str:

@@ -95,15 +95,27 @@ def deps(rev: Revision) -> dict[str, str]:
     return _entries(rev, "deps")
 
 
+def outs_of(lock: Path) -> dict[str, str]:
+    """Return `outs` of a dvc.lock in the working tree."""
+    return outs(Revision(lock.parent, None))
+
+
 def rows(rev: Revision, path: str, record: type[R]) -> list[R]:
     """Read JSON Lines that a stage wrote: from the working tree, or from DVC's cache by their MD5.
 
     ``path`` may lie in a folder that was written whole. DataError when no stage of the commit wrote
     it, `NotCachedError` when it is not at hand, IntegrityError when the cache holds other bytes.
     """
-    if rev.commit is None:
-        return read_jsonl(rev.root / path, record)
-    return read_jsonl(_cached(rev, path), record)
+    return read_jsonl(_file(rev, path), record)
+
+
+def objects(rev: Revision, path: str) -> list[dict[str, Any]]:
+    """Read JSON Lines as `rows` does, as objects: a record may have had other fields at that commit."""
+    return read_jsonl(_file(rev, path), dict[str, Any])
+
+
+def _file(rev: Revision, path: str) -> Path:
+    return rev.root / path if rev.commit is None else _cached(rev, path)
 
 
 def _entries(rev: Revision, kind: str) -> dict[str, str]:

@@ -26,13 +26,9 @@ def columns(metric: str) -> tuple[Column, ...]:
     return (
         Column("variant", False),
         Column("n", True),
-        Column("accuracy", True),
-        Column("95 % interval", True),
-        Column("macro-F1", True),
-        Column("95 % interval", True),
-        Column("F1 yes", True),
-        Column("F1 no", True),
-        Column("F1 maybe", True),
+        Column("accuracy (95 %)", True),
+        Column("macro-F1 (95 %)", True),
+        Column("F1 yes / no / maybe", True),
         Column(metric, True),
         Column("over its control", True),
         Column("", False),
@@ -44,13 +40,9 @@ def cells(row: Row, *, chosen: str) -> tuple[str, ...]:
     return (
         row.name,
         str(row.n),
-        number(row.accuracy),
-        interval(row.accuracy_low, row.accuracy_high),
-        number(row.macro_f1),
-        interval(row.macro_f1_low, row.macro_f1_high),
-        number(row.f1_yes),
-        number(row.f1_no),
-        number(row.f1_maybe),
+        with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
+        with_interval(row.macro_f1, row.macro_f1_low, row.macro_f1_high),
+        by_answer(row),
         number(row.dev),
         gain(row),
         "chosen" if row.name == chosen and row.kind == "variant" else mark(row),
@@ -62,9 +54,17 @@ def mark(row: Row) -> str:
     return "" if row.kind == "variant" else row.kind
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """Return an interval with three decimals, or a dash for one that nobody gave."""
-    return DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
+def with_interval(value: float, low: float | None, high: float | None) -> str:
+    """Return a score and its interval, or the score alone if nobody gave one."""
+    if low is None or high is None:
+        return number(value)
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def by_answer(row: Row) -> str:
+    """Return the F1 of yes, no and maybe, or a dash where nobody gave them."""
+    scores = (row.f1_yes, row.f1_no, row.f1_maybe)
+    return DASH if None in scores else " / ".join(number(score) for score in scores)
 
 
 def gain(row: Row) -> str:
@@ -82,16 +82,18 @@ def tested(comparison: Comparison) -> list[str]:
 
 def sensitivity(comparison: Comparison) -> str:
     """Return what this test set can show at all; empty when nothing was tested."""
-    found = [d.detectable for d in comparison.differences]
+    found = [d.detectable for d in comparison.differences if d.detectable]
     if not found:
         return ""
     low, high = points(min(found)), points(max(found))
     span = low if low == high else f"{low} to {high}"
+    several = max(d.students for d in comparison.differences) > 1
+    pooled = " Means over students; the table pools their answers first." if several else ""
     return (
         f"Accuracy on test; p by the exact sign-flip test (McNemar's with one student), corrected for "
-        f"{len(found)} tests by Holm's method: shown means below .05. With n = "
+        f"{len(comparison.differences)} tests by Holm's method: shown means below .05. With n = "
         f"{comparison.differences[0].n} and answers that differ as these do, a true difference of {span} "
-        "points would be found four times in five."
+        f"points would be found four times in five.{pooled}"
     )
 
 

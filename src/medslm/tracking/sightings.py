@@ -94,6 +94,9 @@ def _verdict(root: Path, ask: str, pair_id: str, key: str) -> str:
     if any(
         row.get("id") == pair_id for row in bytes_at.rows(root / f"data/checked/{ask}/kept.jsonl")
     ):
+        for row in bytes_at.rows(root / "data/pool/dropped.jsonl"):
+            if row["pair"]["id"] == pair_id:
+                return f"kept, then left out of the pool: {', '.join(row['reasons'])}"
         return "kept"
     for row in bytes_at.rows(root / f"data/checked/{ask}/dropped.jsonl"):
         if row["pair"]["id"] == pair_id:
