@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medslm.tracking import registry
 from tests.code_deps import ROOT
@@ -86,3 +87,17 @@ def listening_on(port: int) -> set[str]:
                 raw = bytes.fromhex(address)
                 found.add(socket.inet_ntoa(raw[::-1]) if len(raw) == 4 else "any (IPv6)")
     return found
+
+
+def test_the_compose_file_publishes_on_this_machine_only_and_has_the_tested_mlflow() -> None:
+    body = yaml.safe_load((ROOT / "docs/compose.yaml").read_text(encoding="utf-8"))
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    [mlflow] = [pin for pin in pins if pin.startswith("mlflow==")]
+
+    ports = [port for service in body["services"].values() for port in service.get("ports", [])]
+
+    assert ports == ["127.0.0.1:5000:5000"]
+    assert mlflow in body["services"]["mlflow"]["build"]["dockerfile_inline"]
+    assert (
+        body["services"]["mlflow"]["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    )
