@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,7 +14,8 @@ from medslm.evaluation.compare import Answers, CompareParams, lines_above
 from medslm.files import lock, read_json, write_json
 from medslm.params import load_all, load_section, load_value
 from medslm.student.settings import StudentParams
-from medslm.tracking.challenger import student_of, version_tags
+from medslm.tracking import spool
+from medslm.tracking.challenger import candidate_of, version_tags
 from medslm.tracking.ledger import Files, TrackParams, records, summary, track
 from medslm.tracking.lockfile import read_lock, require_as_locked
 from medslm.tracking.record import SECTIONS
@@ -38,31 +40,47 @@ log = logging.getLogger(__name__)
 @click.option("--curves", type=click.Path(path_type=Path), required=True)
 @click.option("--compare", "verdict", type=click.Path(path_type=Path), required=True)
 @click.option("--models", type=click.Path(path_type=Path), required=True)
+@click.option("--data", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @stage
 def main(
-    params: Path, lockfile: Path, scores: Path, curves: Path, verdict: Path, models: Path, out: Path
+    params: Path,
+    lockfile: Path,
+    scores: Path,
+    curves: Path,
+    verdict: Path,
+    models: Path,
+    data: Path,
+    out: Path,
 ) -> None:
     """Read results, log what MLflow lacks, register the chosen variant, write which run is whose."""
     knobs = load_section(params, "track", TrackParams)
     named = load_section(params, "compare", CompareParams).baselines
     baselines = lines_above(named, load_all(params, "answers", Answers))
-    chosen = read_json(verdict)["chosen"]
+    compared = read_json(verdict)
+    chosen = compared["chosen"]
     files = Files(root=Path(), lock=lockfile, params=params, scores=scores, curves=curves)
     found = records(files, {name: load_value(params, name) for name in SECTIONS}, baselines)
     in_lock = read_lock(lockfile)
-    require_as_locked(in_lock, Path(), [verdict.as_posix(), (models / chosen).as_posix()])
-    student = student_of(load_section(params, "student", StudentParams), models / chosen)
+    answered = data / "predictions" / f"{chosen}.jsonl"
+    require_as_locked(in_lock, Path(), [p.as_posix() for p in (verdict, models / chosen, answered)])
+    [record] = [r for r in found if r.name == chosen]
+    settings = load_section(params, "student", StudentParams)
+    candidate = candidate_of(settings, models / chosen, answered, record, compared)
     # the main workspace also inside `dvc exp run --temp`, so that all experiments share one store
     home = Path(os.environ.get("DVC_ROOT", "."))
 
-    with lock(home / ".work" / "track.lock", "tracking"), opened(home, knobs.experiment) as store:
+    with (
+        lock(home / ".work" / "track.lock", "tracking"),
+        spool.kept_if_down(home, knobs.experiment, found),
+        opened(home, knobs.experiment) as store,
+    ):
+        spool.send(home, knobs.experiment, partial(track, store))
         tracked = track(store, found)
         version = register(
             store,
             knobs.registered_model,
-            model=models / chosen,
-            student=student,
+            candidate,
             run_id=tracked[chosen].run_id,
             tags=version_tags(in_lock, chosen, tracked[chosen].fingerprint),
         )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sklearn.metrics import accuracy_score, f1_score
 
-from medslm.data.records import Dropped, Pair
-from medslm.files import read_jsonl, write_jsonl
+from medslm.cli import main
+from medslm.data.records import Dropped, Pair, Prediction
+from medslm.evaluation.pooling import pool, rows_of
+from medslm.files import read_jsonl, sha256_of, write_jsonl
 from medslm.quality.decisions import Download, content_of
 from tests.project import Project
+from tests.tracking.project import MLFLOW_WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -38,6 +43,13 @@ ALL = {
 AFTER_SCORES = {"compare", "report", "track"}
 
 
+def medslm(*words: str) -> str:
+    """Run a verb in this process, which has the heavy libraries loaded already."""
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
 def chain(variant: str, first: str = "train") -> set[str]:
     steps = ["mix", "train", "predict", "score"]
     return {f"{step}@{variant}" for step in steps[steps.index(first) :]}
@@ -59,6 +71,63 @@ def test_one_command_runs_every_stage_and_a_second_one_none(built):
     assert len(ran) == len(ALL)
     assert project.repro() == []
     assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.filterwarnings(MLFLOW_WARNING)
+def test_the_chosen_model_is_promoted_asked_and_traced_by_public_commands(built, monkeypatch):
+    project, _ = built
+    monkeypatch.chdir(project.root)
+    chosen = json.loads((project.root / "metrics/compare.json").read_text())["chosen"]
+
+    said = medslm("promote", "--force", "a tiny random model gains nothing")
+    listed = medslm("models")
+    card = medslm("models", "--card", "champion")
+    medslm("answer", "--batch", "data/split/test.jsonl", "--out", ".work/answers.jsonl")
+    traced = medslm("lineage", "champion", "--reproduce")
+    kept = (project.root / "data/checked/reworded/kept.jsonl").read_text().splitlines()
+    pair = medslm("lineage", json.loads(kept[0])["id"])
+
+    assert "medslm-pubmedqa version 1 is champion" in said
+    assert listed.splitlines()[2].split()[:2] == ["1", "challenger,"]
+    assert card.startswith(f"# Variant `{chosen}`")
+    path = project.root / f"data/predictions/{chosen}.jsonl"
+    scored = pool(rows_of(read_jsonl(path, Prediction), "test"))
+    lines = (project.root / ".work/answers.jsonl").read_text().splitlines()
+    given = {row["pmid"]: row["prediction"] for row in map(json.loads, lines)}
+    assert {pmid: one["probabilities"] for pmid, one in given.items()} == {
+        pmid: dict(one.probabilities) for pmid, one in scored.items()
+    }
+    assert {pmid: one["answer"] for pmid, one in given.items()} == {
+        pmid: one.answer for pmid, one in scored.items()
+    }
+    raw = sha256_of(project.root / "data/sample/pqal.json")
+    assert f"data/raw/pqal.json  sha256 {raw}" in traced
+    assert f"git checkout {project.git('rev-parse', 'HEAD').strip()}" in traced
+    assert "python stages/fetch.py --sample" in traced
+    assert f"dvc repro mix@{chosen} train@{chosen}" in traced
+    assert "mix          combined: 1 row(s)" in pair
+    assert "  kept\n" in pair
+
+
+def test_a_lost_database_and_lost_reports_come_back_with_the_same_fingerprints_and_ids(built):
+    project, _ = built
+    path = project.root / "reports/mlflow_runs.json"
+    before = json.loads(path.read_text())
+
+    shutil.rmtree(project.root / "reports")
+    assert set(project.repro()) == {"compare", "report", "track"}
+    reports = json.loads(path.read_text())
+    (project.root / "mlflow.db").unlink()
+    shutil.rmtree(project.root / "mlruns")
+    assert project.repro() == ["track"]
+    database = json.loads(path.read_text())
+
+    assert reports == before  # the runs were there: the same ids
+    assert database["chosen"] == before["chosen"]
+    for name, run in before["runs"].items():
+        assert database["runs"][name]["fingerprint"] == run["fingerprint"]
+        assert database["runs"][name]["run_id"] != run["run_id"]
+    project.commit("runs of another database")
 
 
 def test_the_submission_scores_in_scikit_learn_as_in_the_metrics(built):

@@ -14,14 +14,19 @@ from typing import Any
 
 import yaml
 
-from medslm.files import read_json, write_json, write_text
+from medslm.data.records import ANSWERS, Passage, Prediction, Question
+from medslm.data.split import Fold
+from medslm.files import read_json, write_json, write_jsonl, write_text
+from medslm.models import load_causal_lm
 from medslm.params import load_section, load_value
+from medslm.student.lora import adapter_tensors, add_lora, save_adapter
+from medslm.student.predicting import predict_cells
 from medslm.student.settings import StudentParams
-from medslm.tracking.challenger import student_of, version_tags
+from medslm.tracking.challenger import candidate_of, version_tags
 from medslm.tracking.ledger import Files, Tracked, records, track
 from medslm.tracking.lockfile import md5_of, read_lock
 from medslm.tracking.record import SECTIONS, Record
-from medslm.tracking.registry import Version, register
+from medslm.tracking.registry import Version, fetch, register
 from medslm.tracking.store import Store, opened
 
 EXPERIMENT, MODEL = "medslm", "medslm-pubmedqa"
@@ -65,13 +70,15 @@ class Project:
         """Write every file a track needs."""
         self.write_params()
         for part in ("train", "dev", "test"):
-            write_text(self.root / f"data/split/{part}.jsonl", f"{part}\n")
+            write_jsonl(self.root / f"data/split/{part}.jsonl", questions(part))
         for name, dev_f1 in (("none", 0.5), ("new", 0.6)):
             self.write_variant(name, dev_f1)
         for name in BASELINES:
             self.write_score(name, 0.3)
-            write_text(self.root / f"data/predictions/{name}.jsonl", "{}\n")
-        write_json(self.root / "metrics/compare.json", {"chosen": "new"})
+            write_jsonl(self.root / f"data/predictions/{name}.jsonl", predictions(0.3))
+        write_json(
+            self.root / "metrics/compare.json", {"chosen": "new", "warnings": ["few <b>dev</b>"]}
+        )
         write_json(self.root / "metrics/gate.json", {"passed": True})
         return self.relock()
 
@@ -88,7 +95,7 @@ class Project:
 
     def write_variant(self, name: str, dev_f1: float) -> None:
         write_text(self.root / f"data/mix/{name}.jsonl", f"{name}\n")
-        write_text(self.root / f"data/predictions/{name}.jsonl", f"{name} {dev_f1}\n")
+        write_jsonl(self.root / f"data/predictions/{name}.jsonl", predictions(dev_f1))
         cell = self.root / f"models/{name}/fold0-seed0"
         write_json(cell / "adapter_config.json", {"peft_type": "LORA", "r": 2})
         write_text(cell / "adapter_model.safetensors", f"adapter of {name}")
@@ -102,15 +109,41 @@ class Project:
         body = {
             "variant": name,
             "dev": {"n": 8, "accuracy": 0.7, "macro_f1": dev_f1, "nll": 1.0 - dev_f1},
-            "test": {"n": 8, "accuracy": 0.65, "macro_f1": 0.4, "nll": None},
+            "test": {"n": 8, "accuracy": 0.65, "macro_f1": 0.4, "nll": None, "unanswered": 0},
             "cells": [{"fold": 0, "seed": 0}],
         }
         write_json(self.root / f"metrics/score/{name}.json", {**body, **more})
 
+    def tune(self, base: Path, *, cells: int = 1) -> Project:
+        """Give every variant real adapters on a real base, and the predictions they really make.
+
+        Adapters are random and differ; what is scored stays what ``write_variant`` said.
+        """
+        self.write_params(student={**self.params["student"], "model": str(base), "max_tokens": 128})
+        for place, name in enumerate(self.params["variants"]):
+            make_adapters(base, self.root / f"models/{name}", first_seed=10 * place, cells=cells)
+            rows = predict_cells(
+                load_causal_lm(str(base), revision=None, dtype="float32"),
+                self.root / f"models/{name}",
+                {"0": Fold((), tuple(q.pmid for q in questions("dev")))},
+                range(cells),
+                questions("dev"),
+                questions("test"),
+                max_tokens=128,
+                batch_size=4,
+            )
+            write_jsonl(self.root / f"data/predictions/{name}.jsonl", rows)
+        return self.relock()
+
     def stages(self) -> dict[str, dict[str, Any]]:
         """Return the graph as in dvc.yaml, with every output kept out of DVC's cache."""
         split = [f"data/split/{p}.jsonl" for p in ("train", "dev", "test")]
-        found = {"split": ([], split)}
+        raw = [
+            p for p in ["data/raw"] if (self.root / p).exists()
+        ]  # only lineage looks behind split
+        folds = [p for p in ["data/split/folds.json"] if (self.root / p).exists()]
+        found = {"fetch": ([], raw)} if raw else {}
+        found["split"] = (raw, [*split, *folds])
         for v in self.params["variants"]:
             found[f"mix@{v}"] = (split[:1], [f"data/mix/{v}.jsonl"])
             trained = [f"models/{v}", f"metrics/train/{v}.csv"]
@@ -187,18 +220,64 @@ class Project:
 
     def register(self, store: Store, tracked: dict[str, Tracked]) -> Version:
         """Register the chosen variant as the stage does."""
-        chosen = read_json(self.root / "metrics/compare.json")["chosen"]
+        verdict = read_json(self.root / "metrics/compare.json")
+        chosen = verdict["chosen"]
+        [record] = [r for r in self.records() if r.name == chosen]
         settings = load_section(self.root / "params.yaml", "student", StudentParams)
+        predictions = self.root / f"data/predictions/{chosen}.jsonl"
         return register(
             store,
             MODEL,
-            model=self.root / "models" / chosen,
-            student=student_of(settings, self.root / "models" / chosen),
+            candidate_of(settings, self.root / "models" / chosen, predictions, record, verdict),
             run_id=tracked[chosen].run_id,
             tags=version_tags(
                 read_lock(self.root / "dvc.lock"), chosen, tracked[chosen].fingerprint
             ),
         )
+
+
+def questions(part: str) -> list[Question]:
+    """Return eight fictional questions of a part of the split, of different lengths."""
+    start = {"train": 1, "dev": 101, "test": 201}[part]
+    return [
+        Question(
+            pmid=str(number),
+            question=f"Does treatment {number} shorten the stay?",
+            sections=(
+                Passage("RESULTS", f"Stay was {number % 7} days.\nIt was not {number % 5}."),
+            ),
+            long_answer="It does.",
+            answer=ANSWERS[number % 3],
+        )
+        for number in range(start, start + 8)
+    ]
+
+
+def predictions(confidence: float) -> list[Prediction]:
+    """Return one cell's answers to all held-out questions, all yes."""
+    rest = round((1 - confidence) / 2, 6)
+    return [
+        Prediction(part, 0, 0, q.pmid, {"yes": confidence, "no": rest, "maybe": rest}, "yes")
+        for part in ("dev", "test")
+        for q in questions(part)
+    ]
+
+
+def make_adapters(base: Path, out: Path, *, first_seed: int, cells: int) -> None:
+    """Write a trained variant as the train stage leaves it: random adapters, one per cell, and a card."""
+    import torch
+
+    for cell in range(cells):
+        loaded = load_causal_lm(str(base), revision=None, dtype="float32")
+        with torch.random.fork_rng():
+            torch.manual_seed(first_seed + cell)
+            model = add_lora(
+                loaded, r=2, alpha=4, dropout=0.0, targets="all-linear", layers="top-2"
+            )
+            tensors = {k: torch.randn_like(v) * 0.3 for k, v in adapter_tensors(model).items()}
+        save_adapter(out / f"fold0-seed{cell}", model, tensors, loaded.base_id)
+    card = {"base_sha256": loaded.base_sha256, "inputs": f"{out.name}-{first_seed:016x}"}
+    write_json(out / "card.json", card)
 
 
 @functools.cache
@@ -209,6 +288,12 @@ def migrated_database() -> Path:
     path = Path(tempfile.mkdtemp(prefix="medslm-test-")) / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+def require_whole(store: Store, version: Version) -> None:
+    """Raise IntegrityError unless a version's package can be fetched and every byte is as registered."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(store, version, Path(folder))
 
 
 def private_environment(root: Path) -> dict[str, str]:

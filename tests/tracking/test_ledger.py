@@ -13,7 +13,7 @@ import pytest
 from medslm.errors import DataError, Diverged, IntegrityError, ParamsError
 from medslm.files import write_text
 from medslm.tracking.store import finished_run
-from tests.tracking.project import MLFLOW_WARNING, Project, grep
+from tests.tracking.project import MLFLOW_WARNING, Project
 
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
 
@@ -236,24 +236,6 @@ def test_a_run_that_was_cut_short_is_not_reused(project):
 
         assert finished_run(store, record.fingerprint) is None
         assert not project.track(store)[record.name].reused
-
-
-def test_no_secret_reaches_the_store(project, monkeypatch):
-    canary = "sk-canary-0123456789"
-    monkeypatch.setenv("OPENAI_API_KEY", canary)
-    project.write_params(data={"source": "file", "url": f"https://user:{canary}@host/x.json"})
-    (project.root / "params.yaml").rename(project.root.parent / "keep")
-    shutil.copy(project.root.parent / "keep", project.root / "params.yaml")
-    project.relock()
-
-    with project.store() as store:
-        tracked = project.track(store)
-        project.register(store, tracked)
-        logged = run_of(store, tracked, "none").data.params["data.url"]
-
-    assert logged == "https://***@host/x.json"
-    assert grep(project.root, canary) == ["params.yaml"]
-    assert grep(project.root, "***@host") != []
 
 
 def test_two_projects_do_not_share_a_store(project, tmp_path):

@@ -12,23 +12,11 @@ from medslm.student.feed import SUFFIX, Feed
 from medslm.student.follower import followed
 from medslm.tracking.cell_runs import CELL
 from tests.tracking.project import EXPERIMENT, MLFLOW_WARNING
-from tests.tracking.test_server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(MLFLOW_WARNING)]
 
 WORK = "new-0123456789abcdef"
 NAME = "fold0-seed0"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = Server(tmp_path_factory.mktemp("server"))
-    try:
-        started.wait()
-        yield started
-    finally:
-        started.process.send_signal(signal.SIGCONT)
-        started.stop()
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +14,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from medslm.data.records import Prediction
 from medslm.errors import DataError, LockHeld, NotPromotable, TrackingDown
-from medslm.files import lock, read_json, write_json, write_text
+from medslm.files import lock, read_json, read_jsonl, write_json, write_jsonl, write_text
 from medslm.tracking import registry
+from medslm.tracking.gains import Interval
 from medslm.tracking.ledger import summary
 from medslm.tracking.promote import promote, rollback
+from medslm.tracking.registry_lock import held
 from tests.tracking.project import (
     EXPERIMENT,
     MLFLOW_WARNING,
     MODEL,
     Project,
+    predictions,
     private_environment,
+    questions,
 )
 
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
@@ -78,9 +86,9 @@ def track_and_write(project: Project) -> None:
 
 
 @pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def committed(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A real git and DVC project whose pipeline is finished and committed; copied by each test."""
-    project = Project(tmp_path_factory.mktemp("committed") / "project").fill()
+    project = Project(tmp_path_factory.mktemp("committed") / "project").fill().tune(tiny_llama)
     ignored = ["mlflow.db*", "mlruns/", ".work/", ".site-cache/"]
     write_text(project.root / ".gitignore", "\n".join(ignored) + "\n")
     write_text(project.root / "dvc.yaml", yaml.safe_dump({"stages": graph(project)}))
@@ -156,7 +164,8 @@ def test_the_first_champion_beats_the_majority_baseline_and_is_tagged(project):
     )
     assert (done.version, done.previous, done.moved) == ("1", None, True)
     assert (done.metric, done.value, done.beaten) == ("dev.macro_f1", 0.6, 0.3)
-    assert str(done) == "medslm-pubmedqa version 1 is champion: dev.macro_f1 0.6 (before: 0.3)"
+    said = "medslm-pubmedqa version 1 is champion: dev.macro_f1 0.6 (before: 0.3), gain "
+    assert str(done) == f"{said}{tags['promote.gain']}"
     assert tags["git.commit"] == head.stdout.strip()
     assert tags["metric.dev.macro_f1"] == "0.6"
     assert tags["metric.test.accuracy"] == "0.65"
@@ -221,7 +230,8 @@ def test_no_gain_over_the_majority_baseline_is_refused(project):
 
 
 def test_a_lower_negative_log_likelihood_is_a_gain(project):
-    project.write_params(compare={"metric": "dev.nll", "baselines": ["majority"]})
+    student = project.params["student"]
+    project.write_params(student=student, compare={"metric": "dev.nll", "baselines": ["majority"]})
     git_commit(project)
 
     done = promote(project.root)
@@ -287,6 +297,131 @@ def test_a_damaged_package_is_refused(project):
     with pytest.raises(NotPromotable, match="sha256 is"):
         promote(project.root)
     assert aliases(project)["champion"] is None
+
+
+@pytest.mark.parametrize("change", [{"n": 7}, {"unanswered": 1}])
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_an_evaluation_that_is_not_complete_is_refused(clone, split, change):
+    path = clone.root / "metrics/score/new.json"
+    body = read_json(path)
+    write_json(path, {**body, split: {**body[split], **change}})
+    clone.relock()
+    with clone.store() as store:
+        report = summary(
+            EXPERIMENT,
+            tracked := clone.track(store),
+            chosen="new",
+            version=clone.register(store, tracked),
+        )
+    write_json(clone.root / "reports/mlflow_runs.json", report)
+    commit(clone)
+
+    with pytest.raises(NotPromotable, match=f"new.json: {split}: . of 8 questions scored, . unans"):
+        promote(clone.root)
+
+
+def recommit(project: Project) -> None:
+    """Track and commit the project as it is now."""
+    commit(project)
+    track_and_write(project)
+    git_commit(project)
+
+
+def test_a_model_that_answers_otherwise_than_it_was_scored_is_refused(project):
+    rows = read_jsonl(project.root / "data/predictions/new.jsonl", Prediction)
+    shares = {"yes": 0.01, "no": 0.01, "maybe": 0.98}
+    changed = [dataclasses.replace(r, probabilities=shares, answer="maybe") for r in rows]
+    write_jsonl(project.root / "data/predictions/new.jsonl", changed)
+    recommit(project)
+
+    with pytest.raises(NotPromotable, match=r"answers test PMID 201 with .* it was scored with"):
+        promote(project.root, force_reason="the trial is not overridden by force")
+    assert aliases(project)["champion"] is None
+
+
+def test_a_model_of_another_base_than_the_one_here_is_refused(project):
+    card = project.root / "models/new/card.json"
+    write_json(card, {**read_json(card), "base_sha256": "0" * 64})
+    recommit(project)
+
+    with pytest.raises(
+        NotPromotable, match=r"does not load and answer: base model .* is here, the adapters"
+    ):
+        promote(project.root)
+
+
+def test_a_package_of_another_split_is_refused(project):
+    write_jsonl(project.root / "data/predictions/new.jsonl", predictions(0.5)[:-8])
+    recommit(project)
+
+    with pytest.raises(NotPromotable, match="no answer to test PMID 201"):
+        promote(project.root)
+
+
+def test_the_interval_of_the_gain_is_shown_and_kept_and_hangs_on_both_models(project):
+    asked = []
+
+    def paired(ours, theirs, gold, metric):
+        asked.append((ours, theirs, gold, metric))
+        return Interval(0.3, -0.1, 0.6, len(gold))
+
+    done = promote(project.root, paired=paired)
+
+    [(ours, theirs, gold, metric)] = asked
+    with project.store() as store:
+        tags = registry.version(store, MODEL, "1").tags
+    assert ours == read_jsonl(project.root / "data/predictions/new.jsonl", Prediction)
+    assert theirs == read_jsonl(project.root / "data/predictions/majority.jsonl", Prediction)
+    assert gold == {q.pmid: q.answer for q in questions("dev")}
+    assert metric == "dev.macro_f1"
+    said = "+0.300 on 8 questions, 95 % -0.100 to +0.600: not shown to be more than chance"
+    assert str(done).endswith(f"macro_f1 0.6 (before: 0.3), gain {said}")
+    assert tags["promote.gain"] == said
+
+
+def test_a_champions_own_recorded_answers_are_what_the_gain_is_over(project):
+    crown_other(project, 0.55)
+    asked = []
+
+    promote(project.root, paired=lambda *words: asked.append(words))
+
+    [(ours, theirs, *_)] = asked
+    assert ours == theirs  # the other one is the same package
+    assert theirs != read_jsonl(project.root / "data/predictions/majority.jsonl", Prediction)
+
+
+def test_while_another_holds_the_registry_nobody_else_moves_its_aliases(project):
+    with project.store() as store, held(store, MODEL):
+        with pytest.raises(
+            NotPromotable, match=f"process {os.getpid()} on .* is promoting or rolling"
+        ):
+            promote(project.root)
+        with pytest.raises(
+            NotPromotable, match=r"delete the registered model medslm-pubmedqa\.promotion"
+        ):
+            rollback(project.root)
+    assert aliases(project)["champion"] is None
+
+    promote(project.root)
+
+    with project.store() as store:
+        assert [m.name for m in store.client.search_registered_models()] == [MODEL]
+
+
+def test_the_lock_of_a_dead_promotion_is_taken_over_and_one_of_another_host_is_not(project):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout.strip()
+    name = f"{MODEL}.promotion"
+    with project.store() as store:
+        elsewhere = {"medslm.host": "elsewhere", "medslm.pid": dead, "medslm.owner": "x"}
+        store.client.create_registered_model(name, tags=elsewhere)
+    with pytest.raises(NotPromotable, match=f"process {dead} on elsewhere"):
+        promote(project.root)
+    with project.store() as store:
+        store.client.set_registered_model_tag(name, "medslm.host", socket.gethostname())
+
+    assert promote(project.root).moved
 
 
 def test_a_lost_registry_is_told_how_to_come_back(clone):
@@ -366,29 +501,45 @@ def test_a_report_of_runs_that_is_something_else_is_named(clone, text):
 
 
 def test_a_metric_the_model_lacks_is_named(project):
-    project.write_params(compare={"metric": "dev.nll", "baselines": ["majority"]})
+    student = project.params["student"]
+    project.write_params(student=student, compare={"metric": "dev.nll", "baselines": ["majority"]})
     path = project.root / "metrics/score/new.json"
     write_json(path, {**read_json(path), "dev": {"macro_f1": 0.6, "nll": None}})
-    commit(project)
-    track_and_write(project)
-    git_commit(project)
+    recommit(project)
 
     with pytest.raises(NotPromotable, match=r"new\.json: has no dev\.nll"):
         promote(project.root)
 
 
-def test_of_two_promotions_at_once_both_end_with_one_champion(project):
+def test_e09_of_two_promotions_at_once_the_better_model_is_never_replaced_by_the_worse(
+    project, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
+    better = Project(tmp_path / "better")
+    skipped = shutil.ignore_patterns("mlflow.db", "mlruns", ".work", ".site-cache")
+    shutil.copytree(project.root, better.root, ignore=skipped)
+    better.write_score("new", 0.7)
+    recommit(better)
     code = "import sys; from pathlib import Path; from medslm.tracking.promote import promote\n"
     code += "from medslm.errors import MedslmError\n"
     code += "try: promote(Path(sys.argv[1]))\nexcept MedslmError as e: sys.exit(e.exit_code)"
-    environment = private_environment(project.root)
+    uri = {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"]}
 
     started = [
-        subprocess.Popen([sys.executable, "-c", code, str(project.root)], env=environment)
-        for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(p.root)],
+            env={**private_environment(p.root), **uri},
+            stderr=subprocess.DEVNULL,
+        )
+        for p in (project, better)
     ]
-    codes = sorted(p.wait(timeout=120) for p in started)
+    worse_code, better_code = [p.wait(timeout=120) for p in started]
+    champion = aliases(project)["champion"]
 
-    assert codes[0] == 0
-    assert codes[1] in (0, LockHeld.exit_code)
-    assert aliases(project) == {"champion": "1", "challenger": "1", "previous": None}
+    assert {worse_code, better_code} <= {0, NotPromotable.exit_code}
+    assert 0 in (worse_code, better_code)
+    assert champion == ("2" if better_code == 0 else "1")
+    promote(better.root)
+    with pytest.raises(NotPromotable, match="no gain"):
+        promote(project.root)
+    assert aliases(project)["champion"] == "2"

@@ -11,7 +11,7 @@ import yaml
 
 from medslm.errors import DataError, IntegrityError, NotPromotable
 from medslm.files import sha256_of
-from medslm.tracking import registry
+from medslm.tracking import package, registry
 from tests.tracking.project import MLFLOW_WARNING, MODEL
 
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
@@ -57,6 +57,25 @@ def test_the_chosen_model_becomes_the_challenger_with_all_it_needs_but_not_the_b
     requirements = (folder / "requirements.txt").read_text().split()
     assert all("==" in line and "+" not in line for line in requirements)
     assert not [line for line in requirements if line.startswith("medslm")]
+
+
+def test_a_versions_scores_are_linked_to_its_logged_model_and_to_the_questions_they_are_of(project):
+    with project.store() as store:
+        tracked = project.track(store)
+        project.register(store, tracked)
+
+        run = store.client.get_run(tracked["new"].run_id)
+        [output] = run.outputs.model_outputs
+        model = store.client.get_logged_model(output.model_id)
+        history = store.client.get_metric_history(run.info.run_id, "dev.macro_f1")
+    scores = {(m.key, m.value, m.dataset_name, m.dataset_digest) for m in model.metrics}
+    digests = {i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs}
+    assert ("dev.macro_f1", 0.6, "dev", digests["dev"]) in scores
+    assert ("test.accuracy", 0.65, "test", digests["test"]) in scores
+    assert model.source_run_id == run.info.run_id
+    assert model.status.value == "READY"
+    assert len(history) == 1  # linking adds no second value to the run
+    assert not [key for key, *_ in scores if not key.startswith(("dev.", "test."))]
 
 
 def test_the_same_model_is_the_same_version_and_another_is_a_new_one(project):
@@ -108,6 +127,17 @@ def test_a_package_that_changed_is_neither_loaded_nor_reused(project, tmp_path, 
 
         with pytest.raises(IntegrityError):
             registry.fetch(store, version, tmp_path / "after")
+        assert project.register(store, tracked).version == "2"
+
+
+def test_a_version_of_an_older_form_is_registered_again_with_its_answers(project, monkeypatch):
+    with project.store() as store:
+        tracked = project.track(store)
+        with monkeypatch.context() as old:
+            old.setattr(package, "PREDICTIONS", "other-name.jsonl")
+            assert project.register(store, tracked).version == "1"
+
+        assert project.register(store, tracked).version == "2"
         assert project.register(store, tracked).version == "2"
 
 

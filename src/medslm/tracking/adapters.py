@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ _FORMAT = 1
 # All that is ever loaded of an adapter: weights without pickle, and their description.
 _CELL_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _CARD = "card.json"
+# The answers that the student was scored by: what it still has to answer, and what it is compared by.
+PREDICTIONS = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Student:
     )
 
 
-def pack(model: Path, out: Path, student: Student) -> str:
+def pack(
+    model: Path, out: Path, student: Student, beside: Mapping[str, bytes] | None = None
+) -> str:
     """Copy the adapters of a trained variant to ``out`` with a manifest; return the manifest's SHA-256.
 
-    One adapter per cell (fold and seed); the base model's weights are not copied. Raises DataError
-    if a cell is not whole or there is none.
+    One adapter per cell (fold and seed); the base model's weights are not copied. ``beside`` are
+    more files by name, hashed like the others. Raises DataError if a cell is not whole or there is none.
     """
     cells = sorted(p for p in model.glob("fold*-seed*") if p.is_dir())
     if not cells:
@@ -58,6 +62,9 @@ def pack(model: Path, out: Path, student: Student) -> str:
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, out / relative)
         hashes[relative.as_posix()] = sha256_of(out / relative)
+    for name, content in (beside or {}).items():
+        (out / name).write_bytes(content)
+        hashes[name] = sha256_of(out / name)
     write_json(
         out / MANIFEST, {"format": _FORMAT, "student": dataclasses.asdict(student), "files": hashes}
     )

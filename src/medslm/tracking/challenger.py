@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medslm.data.records import ANSWERS
 from medslm.errors import DataError
@@ -12,6 +14,8 @@ from medslm.student.settings import StudentParams
 from medslm.tracking.adapters import Student
 from medslm.tracking.ledger import dev_digest
 from medslm.tracking.lockfile import Lock
+from medslm.tracking.package import Candidate
+from medslm.tracking.record import Record
 from medslm.tracking.registry import DEV_DIGEST, VARIANT
 from medslm.tracking.store import FINGERPRINT
 
@@ -32,6 +36,18 @@ def student_of(settings: StudentParams, model: Path) -> Student:
         batch_size=settings.batch_size,
         quantize=card.get("quantize"),
     )
+
+
+def candidate_of(
+    settings: StudentParams,
+    model: Path,
+    predictions: Path,
+    record: Record,
+    verdict: Mapping[str, Any],
+) -> Candidate:
+    """Return what is registered of the variant that ``verdict``, the comparison, chose."""
+    warnings = verdict.get("warnings", ())
+    return Candidate(model, predictions, student_of(settings, model), record, tuple(warnings))
 
 
 def version_tags(lock: Lock, variant: str, fingerprint: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from medslm.tracking import cell_runs, lockfile, record
 from medslm.tracking.lockfile import Lock
 from medslm.tracking.record import Input, Record
 from medslm.tracking.registry import Version
-from medslm.tracking.store import Store, close_stale_runs, finished_run, log_run
+from medslm.tracking.store import Store, close_stale_runs, delete_ghosts, finished_run, log_run
 
 # Names go into paths under mlruns/ and into registry addresses, where "/", ":" and "@" mean
 # something.
@@ -96,6 +96,7 @@ def track(store: Store, found: Sequence[Record]) -> dict[str, Tracked]:
         run_id = finished_run(store, item.fingerprint)
         reused = run_id is not None
         run_id = run_id or log_run(store, item)
+        delete_ghosts(store, item.fingerprint, run_id)
         tracked[item.name] = Tracked(run_id, item.fingerprint, reused)
         cell_runs.adopt(store, run_id, item.cells)
     return tracked

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medslm.data.records import ANSWERS
 from medslm.errors import IntegrityError, NotPromotable
-from medslm.files import sha256_of
-from medslm.tracking import adapters
-from medslm.tracking.adapters import Student
+from medslm.tracking import adapters, logged_models, package
+from medslm.tracking.adapters import PREDICTIONS
+from medslm.tracking.card import card_text, description
+from medslm.tracking.package import Candidate
 from medslm.tracking.store import FINGERPRINT, Store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -25,11 +23,6 @@ VARIANT = "medslm.variant"
 DEV_DIGEST = "medslm.dev_md5"
 # Set while two aliases move; whoever comes next finishes a move that was cut short.
 _MOVE = "medslm.alias_move"
-
-# What a served student imports. medslm itself is not on any index: it has to be installed where the
-# model is served (`mlflow models serve --env-manager local`), and a name nobody owns there must not
-# be asked for.
-_REQUIRED = ("mlflow", "torch", "transformers", "peft", "safetensors", "gguf", "pandas", "pydantic")
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +38,24 @@ class Version:
 
 
 def register(
-    store: Store, name: str, *, model: Path, student: Student, run_id: str, tags: Mapping[str, str]
+    store: Store, name: str, candidate: Candidate, *, run_id: str, tags: Mapping[str, str]
 ) -> Version:
-    """Return the version for the fingerprint in ``tags``, made of the adapters in ``model`` if there is none.
+    """Return the version for the fingerprint in ``tags``, made of the candidate if there is none.
 
-    Its alias is ``challenger``. A version appears only after its package is uploaded whole, and one
-    whose package is no longer whole is not reused.
+    Its alias is ``challenger``. A version appears only after its package arrived whole, and one
+    whose package is no longer whole is not reused. Raises NotPromotable if it did not arrive whole.
     """
     found = _whole_version(store, name, tags[FINGERPRINT])
     if found is None:
+        cells = len(adapters.cells(candidate.model))
+        card = card_text(candidate.record, candidate.student, cells, candidate.warnings)
+        logged_models.delete_ghosts(store, tags[FINGERPRINT])
         with tempfile.TemporaryDirectory() as folder:
-            digest = _save(Path(folder), model, student)
-            made = _upload(store, name, Path(folder) / "model", run_id, tags)
+            digest = package.save(Path(folder), candidate, card)
+            made = logged_models.upload(
+                store, name, Path(folder) / "model", candidate.record, run_id
+            )
+        _require_arrived(store, made, digest)
         _require_registered_model(store, name)
         created = store.client.create_model_version(
             name,
@@ -65,6 +64,7 @@ def register(
             run_id=run_id,
             tags={**tags, MANIFEST_SHA256: digest},
             model_id=made.model_id,
+            description=description(card),
         )
         found = version(store, name, str(created.version))
     if alias(store, name, CHALLENGER) != found.version:
@@ -87,6 +87,30 @@ def version(store: Store, name: str, number: str) -> Version:
     return _version(found)
 
 
+def versions(store: Store, name: str) -> list[Version]:
+    """Return all versions of a model, the newest first."""
+    found = [_version(v) for v in store.client.search_model_versions(f"name = '{name}'")]
+    return sorted(found, key=lambda v: -int(v.version))
+
+
+def aliases_of(store: Store, found: Version) -> tuple[str, ...]:
+    """Return the aliases that point at a version, in a fixed order."""
+    aliases = store.client.get_registered_model(found.name).aliases
+    return tuple(sorted(name for name, number in aliases.items() if str(number) == found.version))
+
+
+def run_of(store: Store, run_id: str) -> Any | None:
+    """Return the run that a version came out of, None if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException as exc:
+        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def alias(store: Store, name: str, wanted: str) -> str | None:
     """Return the version an alias points at, or None."""
     from mlflow.exceptions import MlflowException
@@ -107,15 +131,19 @@ def fetch(store: Store, found: Version, out: Path) -> Path:
     Only medslm's own reader touches them: an ``MLmodel`` file, which may name code to run, is never
     opened. Raises IntegrityError if the package is incomplete, changed or not made by medslm.
     """
-    import mlflow.artifacts
-    import requests
-    from mlflow.exceptions import MlflowException
-
     digest = found.tags.get(MANIFEST_SHA256)
     where = f"{found.name} version {found.version}"
     if digest is None:
         raise IntegrityError(f"{where}: was not registered by medslm; it is not loaded")
     location = store.client.get_model_version_download_uri(found.name, found.version)
+    return _fetch(store, location, digest, where, out)
+
+
+def _fetch(store: Store, location: str, digest: str, where: str, out: Path) -> Path:
+    import mlflow.artifacts
+    import requests
+    from mlflow.exceptions import MlflowException
+
     try:
         folder = mlflow.artifacts.download_artifacts(
             artifact_uri=f"{location}/artifacts/adapters",
@@ -130,12 +158,6 @@ def fetch(store: Store, found: Version, out: Path) -> Path:
         ) from exc
     adapters.verify(Path(folder), digest)
     return Path(folder)
-
-
-def require_whole(store: Store, found: Version) -> None:
-    """Raise IntegrityError unless a version's package can be fetched and every byte is as registered."""
-    with tempfile.TemporaryDirectory() as folder:
-        fetch(store, found, Path(folder))
 
 
 def move_aliases(store: Store, name: str, *, champion: str, previous: str | None, why: str) -> None:
@@ -173,83 +195,30 @@ def finish_move(store: Store, name: str) -> str | None:
 
 
 def _whole_version(store: Store, name: str, fingerprint: str) -> Version | None:
-    """Return the newest version with this fingerprint whose package is whole, if any."""
+    """Return the newest version with this fingerprint whose package is whole and of today's form, if any."""
     found = store.client.search_model_versions(
         f"name = '{name}' and tags.`{FINGERPRINT}` = '{fingerprint}'"
     )
     for candidate in sorted(map(_version, found), key=lambda v: -int(v.version)):
-        try:
-            require_whole(store, candidate)
-        except IntegrityError as exc:
-            log.warning("not reused: %s", exc)
-        else:
-            return candidate
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found_package = fetch(store, candidate, Path(folder))
+            except IntegrityError as exc:
+                log.warning("not reused: %s", exc)
+                continue
+            if (found_package / PREDICTIONS).is_file():
+                return candidate
+            log.warning("not reused: version %s has no recorded answers", candidate.version)
     return None
 
 
-def _save(folder: Path, model: Path, student: Student) -> str:
-    """Write the MLflow model to ``folder/model`` and return its manifest's SHA-256."""
-    import pandas as pd
-
-    pyfunc = _pyfunc()
-    package = folder / "adapters"
-    package.mkdir()
-    digest = adapters.pack(model, package, student)
-    text = {"question": "Does the drug shorten the stay?", "context": "It was 4 days, not 6."}
-    # names as objects: MLflow compares them in a way pandas deprecates for its string type
-    example = pd.DataFrame([text.values()], columns=pd.Index([*text], dtype=object))
-    pyfunc.save_model(
-        folder / "model",
-        python_model=str(Path(__file__).with_name("served_model.py")),
-        artifacts={"adapters": str(package)},
-        model_config={
-            "base_model": student.base_model,
-            "base_sha256": student.base_sha256,
-            "prompt": student.prompt,
-            "labels": list(student.labels),
-            "max_tokens": student.max_tokens,
-            "manifest_sha256": digest,
-        },
-        signature=_signature(),
-        input_example=example,
-        pip_requirements=requirements(),
-    )
-    packed = folder / "model" / "artifacts" / "adapters" / adapters.MANIFEST
-    if sha256_of(packed) != digest:
-        raise IntegrityError(f"{packed}: changed while it was packed; run again")
-    return digest
-
-
-def requirements() -> list[str]:
-    """Return the pinned packages a served student needs, as installed here, without local suffixes."""
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIRED]
-
-
-def _pyfunc() -> Any:
-    """Import MLflow's pyfunc, which on import warns about its own type hints."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
-        import mlflow.pyfunc
-    return mlflow.pyfunc
-
-
-def _signature() -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    return ModelSignature(
-        inputs=Schema([ColSpec("string", "question"), ColSpec("string", "context")]),
-        outputs=Schema([*(ColSpec("double", a) for a in ANSWERS), ColSpec("string", "answer")]),
-    )
-
-
-def _upload(store: Store, name: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> Any:
-    """Return the logged model that holds the files in ``folder``; READY only once all are there."""
-    made = store.client.create_logged_model(
-        store.experiment_id, name=name, source_run_id=run_id, tags=dict(tags)
-    )
-    store.client.log_model_artifacts(made.model_id, str(folder))
-    return store.client.finalize_logged_model(made.model_id, "READY")
+def _require_arrived(store: Store, made: Any, digest: str) -> None:
+    """Raise NotPromotable unless the store gives back the package that was sent: MLflow does not look."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _fetch(store, made.artifact_location, digest, f"model {made.model_id}", Path(folder))
+        except IntegrityError as exc:
+            raise NotPromotable(f"not registered, its package did not arrive whole: {exc}") from exc
 
 
 def _require_registered_model(store: Store, name: str) -> None:

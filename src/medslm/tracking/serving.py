@@ -2,6 +2,7 @@
 
 # no `from __future__ import annotations`: MLflow has to resolve the hint of Pyfunc.predict
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class Served:
             use(self.model, name)
             per_cell.append(self.scorer.probabilities(items))
         return [
-            {a: round(sum(cell[i][a] for cell in per_cell) / len(per_cell), 6) for a in ANSWERS}
+            # fsum, as the recorded answers are pooled: the last digit does not hang on the order of cells
+            {a: round(math.fsum(c[i][a] for c in per_cell) / len(per_cell), 6) for a in ANSWERS}
             for i in range(len(items))
         ]
 

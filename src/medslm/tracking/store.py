@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,9 @@ def opened(root: Path, experiment: str) -> Iterator[Store]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # what goes wrong there is raised too; a traceback beside the one line would only hide it
+    for name in ("sqlalchemy", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = tracking_uri(root)
     import requests
     import sqlalchemy.exc
@@ -110,11 +113,9 @@ def log_run(store: Store, record: Record) -> str:
     }
     if experiment := os.environ.get("DVC_EXP_NAME"):
         tags["dvc.exp_name"] = experiment
-    run_id = str(
-        store.client.create_run(store.experiment_id, tags=tags, run_name=record.name).info.run_id
-    )
+    made = store.client.create_run(store.experiment_id, tags=tags, run_name=record.name).info
+    run_id, now = str(made.run_id), int(made.start_time)
     short, texts = split_long(record.params)
-    now = int(time.time() * 1000)
     metrics = [Metric(key, value, now, 0) for key, value in record.metrics.items()]
     metrics += [Metric(p.key, p.value, now, p.step) for p in record.curve]
     _log_in_batches(store, run_id, metrics, [Param(key, value) for key, value in short.items()])
@@ -123,6 +124,26 @@ def log_run(store: Store, record: Record) -> str:
         store.client.log_text(run_id, text, name)
     store.client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def delete_ghosts(store: Store, fingerprint: str, run_id: str) -> int:
+    """Delete unfinished twins of a finished run that this host's dead processes or this one made.
+
+    A server whose answer is lost on the way has made the run all the same, and a client that asks
+    again makes a second. MLflow keeps deleted runs for `mlflow gc`.
+    """
+    ghosts = 0
+    for run in store.client.search_runs(
+        [store.experiment_id],
+        f"tags.`{FINGERPRINT}` = '{fingerprint}' and tags.`{HOST}` = '{socket.gethostname()}' "
+        "and attributes.status != 'FINISHED'",
+    ):
+        pid = run.data.tags.get(PID, "")
+        ours = pid.isdecimal() and (int(pid) == os.getpid() or not is_alive(int(pid)))
+        if ours and run.info.run_id != run_id:
+            store.client.delete_run(run.info.run_id)
+            ghosts += 1
+    return ghosts
 
 
 def close_stale_runs(store: Store) -> int:
@@ -134,7 +155,7 @@ def close_stale_runs(store: Store) -> int:
     )
     for run in running:
         pid = run.data.tags.get(PID, "")
-        if pid.isdecimal() and not _alive(int(pid)):
+        if pid.isdecimal() and not is_alive(int(pid)):
             store.client.set_tag(
                 run.info.run_id, "medslm.closed", f"process {pid} died before it was done"
             )
@@ -192,7 +213,8 @@ def _datasets(record: Record) -> list[Any]:
     ]
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this host has this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
