@@ -22,6 +22,7 @@ ALL = {
     "parse@reworded",
     "vote@reworded",
     "check@reworded",
+    "pool",
     "diversity",
     "gate",
     *(f"{s}@{v}" for s in ("mix", "train", "predict", "score") for v in ("none", "combined")),

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from medslm.data.records import ANSWERS, Passage
+from medslm.data.records import ANSWERS, Dropped, Passage
 from medslm.errors import DataError
 from medslm.files import read_jsonl, write_jsonl
 from medslm.quality.decisions import Decision, Download, content_of, merge
@@ -365,8 +365,13 @@ def test_kept_and_dropped_pairs_are_read_with_votes_in_the_order_of_ids(tmp_path
     (tmp_path / "checked/a/dropped.jsonl").write_text(text + "\n", encoding="utf-8")
     write_jsonl(tmp_path / "votes/a.jsonl", [ballot(one)])
 
-    found = read_seen(tmp_path / "checked", tmp_path / "votes", ["a"])
+    folders = [tmp_path / name for name in ("checked", "pool", "votes")]
 
-    assert found == [Seen("a", two, ("too_long",), None), Seen("a", one, (), ballot(one))]
+    assert read_seen(*folders, ["a"]) == [
+        Seen("a", two, ("too_long",), None),
+        Seen("a", one, (), ballot(one)),
+    ]
+    write_jsonl(tmp_path / "pool/dropped.jsonl", [Dropped(one, ("near_duplicate",))])
+    assert read_seen(*folders, ["a"])[1].reasons == ("near_duplicate",)
     with pytest.raises(DataError, match="medslm run check@b"):
-        read_seen(tmp_path / "checked", tmp_path / "votes", ["b"])
+        read_seen(*folders, ["b"])
