@@ -184,6 +184,7 @@ def test_a_download_is_merged_and_sorted_and_wins(tmp_path):
     ("line", "problem"),
     [
         (said(PAIRS[0], pair_id="nobody:1:0"), "no such pair"),
+        (said(PAIRS[0], pair_id="\x1b[2Jwiped"), r"'\x1b[2Jwiped': no such pair"),
         (said(PAIRS[0], content="0" * 64), "has changed since"),
         (said(PAIRS[0], note="a\u202eb"), "characters that nobody can see"),
         (said(PAIRS[0], note="a" * (MAX_NOTE + 1)), "longer than 2000"),

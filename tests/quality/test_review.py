@@ -161,6 +161,16 @@ def test_keys_decide_move_and_take_back_and_the_export_says_so(browser, tmp_path
     assert (merged.new, merged.refused) == (2, [])
 
 
+def test_a_note_may_come_before_the_decision(browser, tmp_path):
+    with browser.open(written(tmp_path, [seen(1), seen(2)])) as tab:
+        tab.press("c")
+        tab.type("first this")
+        tab.press("Escape", "n", "p", "d")
+        lines = saved(tab, tmp_path / "saved")
+
+    assert [(line.verdict, line.note) for line in lines] == [("drop", "first this")]
+
+
 def test_buttons_do_what_the_keys_do(browser, tmp_path):
     rows = [seen(n) for n in range(1, 4)]
     with browser.open(written(tmp_path, rows)) as tab:

@@ -136,7 +136,7 @@ def merge(present: Sequence[Decision], path: Path, pairs: Mapping[str, Pair]) ->
     refused = []
     for number, line in enumerate(lines, start=1):
         if (problem := _problem(line, pairs)) is not None:
-            refused.append(f"{path}:{number}: {line.pair_id}: {problem}")
+            refused.append(f"{path}:{number}: {line.pair_id!r}: {problem}")
             continue
         counts[_take(merged, line)] += 1
     return Merged([merged[pair_id] for pair_id in sorted(merged)], **counts, refused=refused)
@@ -169,5 +169,5 @@ def _require_once(path: Path, pair_ids: Sequence[str]) -> None:
     seen: set[str] = set()
     for number, pair_id in enumerate(pair_ids, start=1):
         if pair_id in seen:
-            raise DataError(f"{path}:{number}: pair {pair_id} is decided twice; keep one line")
+            raise DataError(f"{path}:{number}: pair {pair_id!r} is decided twice; keep one line")
         seen.add(pair_id)

@@ -10,7 +10,8 @@
   const STORE = "medslm-review:" + location.pathname;
 
   // decisions by pair id: {verdict, note}; `before` are those of data/review.jsonl
-  const before = new Map(), decided = new Map();
+  // `begun` are notes on pairs that are not decided yet
+  const before = new Map(), decided = new Map(), begun = new Map();
   for (const pair of pairs) {
     if (pair.verdict) before.set(pair.id, {verdict: pair.verdict, note: pair.note});
   }
@@ -90,7 +91,7 @@
 
   function takeNote() {
     const said = current && decided.get(current.id);
-    if (!said) return;
+    if (!said) return current && begun.set(current.id, get("note").value);
     decided.set(current.id, {verdict: said.verdict, note: plain(get("note").value)});
     save();
   }
@@ -297,7 +298,7 @@
     const field = make("textarea");
     field.id = "note";
     field.maxLength = data.max_note;
-    field.value = decided.get(pair.id)?.note ?? "";
+    field.value = decided.get(pair.id)?.note ?? begun.get(pair.id) ?? "";
     field.placeholder = "Why? It is saved with the decision.";
     field.addEventListener("input", takeNote);
     return make("label", "one note", make("h2", "", "Note"), field);
