@@ -109,3 +109,10 @@ def test_who_stays_depends_on_rank_alone_and_nobody_kept_repeats_another(texts, 
     kept = [one for one in pairs if one.id not in gone]
     assert gone == again
     assert repeating(kept, 0.6, by_id) == {}
+
+
+def test_of_many_different_questions_hardly_any_two_are_compared():
+    rng = random.Random(0)
+    sets = [frozenset(rng.sample(range(5_000), 9)) for _ in range(2_000)]
+
+    assert sum(1 for _ in _candidates(sets, 0.8)) < 2 * len(sets)  # of two million

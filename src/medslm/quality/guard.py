@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TEST, DEV = "test", "dev"
 _LISTED_SCORE = 2  # digits
+_DIGITS = 4  # of a cosine: fewer than rounding in a batch could change
+_ROWS = 4096  # pairs compared at once: 4,096 x 1,000 cosines are 16 MB
 
 # "There was no significant difference between the two groups" stands in many abstracts: as few runs
 # of eight words, or so short a text, say nothing, whatever share of it they are.
@@ -148,17 +150,14 @@ class Guard:
         theirs = embed([text.text for text in known])
         ours = embed([text for _, text in rows])
         for start in range(0, len(rows), _ROWS):
-            cosines = ours[start : start + _ROWS] @ theirs.T
+            cosines = (ours[start : start + _ROWS] @ theirs.T).round(_DIGITS)
             for row, column in zip(*(cosines >= self._bounds.near_cosine).nonzero(), strict=True):
                 pair, text = rows[start + int(row)][0], known[int(column)]
                 if text.pmid == pair.pmid:
                     continue
-                share = float(cosines[row, column])
+                share = round(float(cosines[row, column]), _DIGITS)
                 hit = share >= self._bounds.hit_cosine
                 yield Match(pair.id, text.part, text.pmid, "meaning", share, hit)
-
-
-_ROWS = 4096  # pairs compared at once: 4,096 x 1,000 cosines are 16 MB
 
 
 def require_no_test_hit(matches: Sequence[Match], acknowledged: frozenset[str]) -> None:

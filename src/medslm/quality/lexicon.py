@@ -58,6 +58,9 @@ PROMPT_WORDS = (
     "the original question",
     "rewritten question",
     "new question",
+    "previous instructions",
+    "prior instructions",
+    "system prompt",
 )
 READER = frozenset({"you", "your", "yours", "yourself"})
 GIVEAWAY_PHRASES = ("answer is", "answer was", "correct answer")
@@ -148,9 +151,9 @@ ENGLISH = frozenset(_ENGLISH.split())
 # Common words of German, Dutch, French, Spanish, Italian and Portuguese that English texts about
 # studies do not hold.
 _FOREIGN = """
-    der das und mit von dem den ein eine einer eines bei zu nicht auf wird wurde wurden sich werden
-    für bei als ist het een van voor zijn niet met bij werd aan les des du et dans pour avec une est
-    sont chez plus par sur qui que el los las una del en y se con por sin como su entre más para il
-    gli lo di della delle dei nel nella che sono nei uma um dos das em não foi com são
+    der und mit von dem den ein eine einer eines bei zu nicht auf wird wurde wurden sich werden
+    für als ist het een van voor zijn niet bij werd aan les des du et dans pour avec une est
+    sont chez sur qui que el los las una del en y se con por sin como su entre más para il gli
+    lo di della delle dei nel nella che sono nei uma um dos em não foi com são
 """
 FOREIGN = frozenset(_FOREIGN.split()) - ENGLISH

@@ -35,6 +35,8 @@ _WORD = re.compile(r"[^\W_]+")
 
 def is_safe(text: str) -> bool:
     """Tell whether every character is one a reader can see, or plain layout."""
+    if text.isascii() and text.isprintable():  # most texts, at once
+        return True
     marks = 0
     for char in text:
         if char.isascii():
