@@ -91,6 +91,13 @@ def test_both_sides_stand_beside_each_other_with_the_changes_marked(browser, tmp
         assert (tab.errors(), tab.requests()) == ([], [])
 
 
+def test_texts_with_few_words_in_common_are_not_marked_and_the_page_says_so(browser, tmp_path):
+    with browser.open(written(tmp_path, [seen(1, question="Were costs lower in summer?")])) as tab:
+        assert tab.count(".sides.asked del, .sides.asked ins") == 0
+        assert "few words in common" in tab.text(".sides.asked")
+        assert "few words in common" not in tab.text(".sides.answered")
+
+
 def test_an_edited_abstract_is_compared_with_the_sources(browser, tmp_path):
     context = SOURCES[0].context.replace("4.1", "7.9")
 
@@ -304,7 +311,8 @@ def test_b13_the_policy_stops_any_other_script_and_any_load(browser, tmp_path):
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_window(browser, tmp_path, width, scheme):
-    long = seen(1, question="Is " + "long" * 60 + " shorter?", teacher="t" * 120)
+    asked = SOURCES[0].question.replace("adults", "long" * 60)
+    long = seen(1, question=asked, teacher="t" * 120)
     with browser.open(written(tmp_path, [long]), width=width, scheme=scheme) as tab:
         assert tab.width() == width
         ratio = tab.evaluate(CONTRAST)
