@@ -98,6 +98,15 @@ def test_texts_with_few_words_in_common_are_not_marked_and_the_page_says_so(brow
         assert "few words in common" not in tab.text(".sides.answered")
 
 
+def test_case_and_punctuation_are_no_change_but_a_sign_is(browser, tmp_path):
+    source = question("1", question="Is the change (in mmol) of -5 or .5 lower?")
+    asked = "is the Change in mmol, of 5 or 5 lower"
+    with browser.open(written(tmp_path, [seen(1, question=asked)], [source])) as tab:
+        marks = "[...document.querySelectorAll('.sides.asked %s')].map(e => e.textContent)"
+        assert tab.evaluate(marks % "del") == ["-5", ".5"]
+        assert tab.evaluate(marks % "ins") == ["5", "5"]
+
+
 def test_an_edited_abstract_is_compared_with_the_sources(browser, tmp_path):
     context = SOURCES[0].context.replace("4.1", "7.9")
 

@@ -3,7 +3,7 @@
 (() => {
   const ROW = 64;
   const MOST_CELLS = 4e6; // of the table that compares two texts; above it they are shown unmarked
-  const FEWEST_SHARED = 1 / 3; // of the longer text's words; below it marks would only hide the text
+  const FEWEST_SHARED = 0.15; // of the longer text's words; below it nearly all would be marked
   const ANSWERS = ["yes", "no", "maybe"];
   const get = id => document.getElementById(id);
   const data = JSON.parse(get("data").textContent);
@@ -311,12 +311,15 @@
 
   function compare(left, right) {
     const a = left.match(/\S+|\s+/g) ?? [], b = right.match(/\S+|\s+/g) ?? [];
-    const one = a.filter(token => token.trim()), two = b.filter(token => token.trim());
+    const [one, two] = [a, b].map(tokens => tokens.filter(token => token.trim()).map(bare));
     if (one.length * two.length > MOST_CELLS) return null;
     const [mine, theirs] = common(one, two);
     if (mine.size < FEWEST_SHARED * Math.max(one.length, two.length)) return null;
     return [mark(a, mine, "del"), mark(b, theirs, "ins")];
   }
+
+  // a word without its case and the punctuation around it; signs and points of numbers stay
+  const bare = word => word.toLowerCase().replace(/^[("']+|[,.;:?!)"']+$/g, "") || word;
 
   function common(one, two) {
     const width = two.length + 1;
