@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medslm.files import read_jsonl, write_json, write_text, writing_folder
 from medslm.params import load_all, load_section
 from medslm.quality.variety import (
     DiversityParams,
+    Embed,
     edits_csv,
     lengths_csv,
     numbers,
@@ -27,26 +29,27 @@ log = logging.getLogger(__name__)
 
 @click.command()
 @click.option("--params", type=click.Path(path_type=Path), default=Path("params.yaml"))
-@click.option("--checked", type=click.Path(path_type=Path), required=True, help="Folder of check.")
+@click.option("--pool", type=click.Path(path_type=Path), required=True, help="Folder of pool.")
 @click.option("--train", type=click.Path(path_type=Path), required=True)
 @click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--metrics", type=click.Path(path_type=Path), required=True)
 @click.option("--plots", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @stage
 def main(
-    params: Path, checked: Path, train: Path, unlabelled: Path, metrics: Path, plots: Path
+    params: Path, pool: Path, train: Path, unlabelled: Path, metrics: Path, plots: Path
 ) -> None:
     """Read the kept pairs of all asks and their sources, write numbers and histograms of each group."""
     knobs = load_section(params, "quality.diversity", DiversityParams)
     asks = load_all(params, "asks", dict[str, Any])
     real = read_jsonl(train, Question)
     sources = {question.pmid: question for question in [*real, *read_jsonl(unlabelled, Question)]}
-    kept = {ask: read_jsonl(checked / ask / "kept.jsonl", Pair) for ask in asks}
+    kept = {ask: read_jsonl(pool / f"{ask}.jsonl", Pair) for ask in asks}
 
     generated = {ask: of_pairs(pairs, sources) for ask, pairs in kept.items()}
     beside = {"real": of_questions(real), "all": together(list(generated.values()))}
-    found = {name: numbers(group, sample=knobs.sample) for name, group in beside.items()}
-    found["asks"] = {ask: numbers(group, sample=knobs.sample) for ask, group in generated.items()}
+    measure = partial(numbers, sample=knobs.sample, embed=_embed() if knobs.embeddings else None)
+    found = {name: measure(group) for name, group in beside.items()}
+    found["asks"] = {ask: measure(group) for ask, group in generated.items()}
 
     with writing_folder(plots) as folder:
         # no ask begins with an underscore
@@ -62,6 +65,14 @@ def main(
         *(len(asks), found["real"]["self_bleu_4"], found["real"]["compared"]),
         *(found["all"]["self_bleu_4"], found["all"]["compared"]),
     )
+
+
+def _embed() -> Embed:
+    """Load the model of sentence vectors; it and torch are loaded only where they are asked for."""
+    from medslm.quality.embeddings import MiniLM, require_package
+
+    require_package()
+    return MiniLM()
 
 
 if __name__ == "__main__":

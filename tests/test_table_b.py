@@ -8,7 +8,7 @@ import re
 from tests.code_deps import ROOT
 
 # The rows about files, splits, replies and pairs. Those about reports that pass though they should not (9 to
-# 11), cells of a spreadsheet (14) and archives (18: none is read) belong to other lists.
+# 11) and archives (18: none is read) belong to other lists.
 ROWS = {
     1: "a changed upstream file",
     2: "a field renamed, missing, new or of another type",
@@ -18,6 +18,7 @@ ROWS = {
     7: "a pair of a test study, of none, or that copies one",
     8: "blank texts",
     13: "texts that could run in a report",
+    14: "cells that a spreadsheet takes for a formula",
     15: "an abstract that gives orders",
     16: "a secret in a generated text",
     20: "a context longer than the model's window",

@@ -116,7 +116,8 @@ def test_a_keep_lifts_no_reason_that_is_more_than_judgement(reason):
 
 def test_every_reason_is_soft_or_hard_and_leaks_are_never_soft():
     assert set(Drop) >= SOFT
-    assert not SOFT & {*HARD, Drop.DUPLICATE, Drop.CONTRADICTION, Drop.DROPPED_BY_REVIEWER}
+    never = {Drop.DUPLICATE, Drop.NEAR_DUPLICATE, Drop.CONTRADICTION, Drop.DROPPED_BY_REVIEWER}
+    assert not SOFT & {*HARD, *never, Drop.WRONG_SOURCE, Drop.BAD_UNICODE, Drop.CHANGED_ANSWER}
 
 
 def test_a_contradiction_ends_when_a_person_drops_one_side():

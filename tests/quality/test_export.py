@@ -158,7 +158,7 @@ def project(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "data/split/unlabelled.jsonl", [])
     kept = {"local-rewrite": PAIRS, "other": [pair("2", 7, id="other:2:7", question="Is it so?")]}
     for ask, pairs in kept.items():
-        write_jsonl(tmp_path / f"data/checked/{ask}/kept.jsonl", pairs)
+        write_jsonl(tmp_path / f"data/pool/{ask}.jsonl", pairs)
         counts = {"replies": 9, "parsed": 8, "kept": len(pairs), "reasons": {"too_long": 5}}
         write_json(tmp_path / f"metrics/quality/{ask}.json", counts)
     write_json(tmp_path / "metrics/gate.json", {"passed": True})
@@ -198,7 +198,7 @@ def test_all_kept_pairs_are_exported_and_the_card_says_what_they_are(project):
     assert "Great Expectations): passed" in card
     assert "decided on 1 pair(s)" in card
     assert sha256_of(project / "out/data/train.parquet") in card
-    assert sha256_of(project / "data/checked/other/kept.jsonl") in card
+    assert sha256_of(project / "data/pool/other.jsonl") in card
     assert re.search(r"rewrite/completion-v1 \([0-9a-f]{64}\)", card)
     assert "/home/me" not in card
     assert "smollm2" in card
@@ -243,7 +243,7 @@ def test_what_is_not_there_is_one_line_and_writes_nothing(project, words, code, 
 
 
 def test_a_mix_with_pairs_that_are_no_longer_kept_is_out_of_date(project):
-    write_jsonl(project / "data/checked/local-rewrite/kept.jsonl", PAIRS[1:])
+    write_jsonl(project / "data/pool/local-rewrite.jsonl", PAIRS[1:])
 
     result = export("--variant", "some")
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from medslm.data.records import ANSWERS, Passage
+from medslm.data.records import ANSWERS, Dropped, Passage
 from medslm.errors import DataError
 from medslm.files import read_jsonl, write_jsonl
 from medslm.quality.decisions import Decision, Download, content_of, merge
@@ -89,6 +89,22 @@ def test_both_sides_stand_beside_each_other_with_the_changes_marked(browser, tmp
         assert SOURCES[0].sections[1].text in tab.text("#pair")
         assert "Blind vote: yes, which agrees" in tab.text("#pair")
         assert (tab.errors(), tab.requests()) == ([], [])
+
+
+def test_texts_with_few_words_in_common_are_not_marked_and_the_page_says_so(browser, tmp_path):
+    with browser.open(written(tmp_path, [seen(1, question="Were costs lower in summer?")])) as tab:
+        assert tab.count(".sides.asked del, .sides.asked ins") == 0
+        assert "few words in common" in tab.text(".sides.asked")
+        assert "few words in common" not in tab.text(".sides.answered")
+
+
+def test_case_and_punctuation_are_no_change_but_a_sign_is(browser, tmp_path):
+    source = question("1", question="Is the change (in mmol) of -5 or .5 lower?")
+    asked = "is the Change in mmol, of 5 or 5 lower"
+    with browser.open(written(tmp_path, [seen(1, question=asked)], [source])) as tab:
+        marks = "[...document.querySelectorAll('.sides.asked %s')].map(e => e.textContent)"
+        assert tab.evaluate(marks % "del") == ["-5", ".5"]
+        assert tab.evaluate(marks % "ins") == ["5", "5"]
 
 
 def test_an_edited_abstract_is_compared_with_the_sources(browser, tmp_path):
@@ -304,7 +320,8 @@ def test_b13_the_policy_stops_any_other_script_and_any_load(browser, tmp_path):
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_window(browser, tmp_path, width, scheme):
-    long = seen(1, question="Is " + "long" * 60 + " shorter?", teacher="t" * 120)
+    asked = SOURCES[0].question.replace("adults", "long" * 60)
+    long = seen(1, question=asked, teacher="t" * 120)
     with browser.open(written(tmp_path, [long]), width=width, scheme=scheme) as tab:
         assert tab.width() == width
         ratio = tab.evaluate(CONTRAST)
@@ -375,8 +392,13 @@ def test_kept_and_dropped_pairs_are_read_with_votes_in_the_order_of_ids(tmp_path
     (tmp_path / "checked/a/dropped.jsonl").write_text(text + "\n", encoding="utf-8")
     write_jsonl(tmp_path / "votes/a.jsonl", [ballot(one)])
 
-    found = read_seen(tmp_path / "checked", tmp_path / "votes", ["a"])
+    folders = [tmp_path / name for name in ("checked", "pool", "votes")]
 
-    assert found == [Seen("a", two, ("too_long",), None), Seen("a", one, (), ballot(one))]
+    assert read_seen(*folders, ["a"]) == [
+        Seen("a", two, ("too_long",), None),
+        Seen("a", one, (), ballot(one)),
+    ]
+    write_jsonl(tmp_path / "pool/dropped.jsonl", [Dropped(one, ("near_duplicate",))])
+    assert read_seen(*folders, ["a"])[1].reasons == ("near_duplicate",)
     with pytest.raises(DataError, match="medslm run check@b"):
-        read_seen(tmp_path / "checked", tmp_path / "votes", ["b"])
+        read_seen(*folders, ["b"])

@@ -32,15 +32,15 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def measured(project, kept, *, sample=None):
-    quality = {"diversity": {"sample": sample, "bin_words": 2}}
+def measured(project, kept, *, sample=None, vectors=False):
+    quality = {"diversity": {"sample": sample, "bin_words": 2, "embeddings": vectors}}
     params = {"asks": {ask: {} for ask in kept}, "quality": quality}
     (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for ask, pairs in kept.items():
-        write_jsonl(project / "checked" / ask / "kept.jsonl", pairs)
+        write_jsonl(project / "pool" / f"{ask}.jsonl", pairs)
     return run(
         main,
-        *("--checked", "checked", "--train", "train.jsonl", "--unlabelled", "unlabelled.jsonl"),
+        *("--pool", "pool", "--train", "train.jsonl", "--unlabelled", "unlabelled.jsonl"),
         *("--metrics", "diversity.json", "--plots", "plots"),
     )
 
@@ -94,6 +94,30 @@ def test_nothing_kept_is_none_and_no_zero(project, kept):
     found = read_json(project / "diversity.json")["all"]
     assert (found["n"], found["distinct_1"], found["self_bleu_4"]) == (0, None, None)
     assert found["question_words"]["mean"] is None
+
+
+def test_vectors_are_made_only_where_they_are_asked_for_and_know_the_same_from_the_different(
+    project,
+):
+    pytest.importorskip("all_minilm_l6_v2")
+    measured(project, {"same": SAME, "new": OTHER})
+    assert read_json(project / "diversity.json")["all"]["spread"] is None
+
+    assert measured(project, {"same": SAME, "new": OTHER}, vectors=True).exit_code == 0
+
+    asks = read_json(project / "diversity.json")["asks"]
+    assert asks["same"]["spread"] == pytest.approx(0, abs=1e-5)
+    assert 0.01 < asks["new"]["spread"] < 1
+
+
+def test_vectors_without_their_package_are_one_line(project, monkeypatch):
+    monkeypatch.setattr("medslm.quality.embeddings.PACKAGE", "no_such_package")
+
+    result = measured(project, {"new": OTHER}, vectors=True)
+
+    assert result.exit_code == 2
+    assert "medslm[embeddings]" in result.stderr
+    assert not (project / "diversity.json").exists()
 
 
 def test_a_wrong_knob_exits_2_and_is_named(project):

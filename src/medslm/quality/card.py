@@ -130,7 +130,8 @@ def _checks(made: Provenance) -> str:
     return (
         _table(["ask", "replies", "read", "kept by check", "dropped because"], lines)
         + f"\nExpectations on the kept pairs as a whole (Great Expectations): {gate[made.gate]}. "
-        "Pairs near a question that PubMedQA holds out for dev or test are not among them. "
+        "Pairs that repeat or contradict one of another ask, and pairs near a question that PubMedQA "
+        "holds out for dev or test, are not among them. "
         f"People decided on {made.decisions} pair(s) by hand.\n"
     )
 

@@ -14,6 +14,7 @@ from medslm.quality.decisions import Decision, Merged, merge, read_decisions
 from medslm.quality.review import Seen, page, read_seen
 
 _CHECKED = Path("data/checked")
+_POOL = Path("data/pool")
 _VOTES = Path("data/votes")
 _SOURCES = (Path("data/split/train.jsonl"), Path("data/split/unlabelled.jsonl"))
 REVIEW = Path("data/review.jsonl")
@@ -40,7 +41,7 @@ def _present() -> list[Decision]:
 
 
 def _seen(params: Path, asks: Sequence[str]) -> list[Seen]:
-    return read_seen(_CHECKED, _VOTES, chosen_asks(params, asks))
+    return read_seen(_CHECKED, _POOL, _VOTES, chosen_asks(params, asks))
 
 
 def chosen_asks(params: Path, asks: Sequence[str]) -> list[str]:

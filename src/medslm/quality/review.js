@@ -3,6 +3,7 @@
 (() => {
   const ROW = 64;
   const MOST_CELLS = 4e6; // of the table that compares two texts; above it they are shown unmarked
+  const FEWEST_SHARED = 0.15; // of the longer text's words; below it nearly all would be marked
   const ANSWERS = ["yes", "no", "maybe"];
   const get = id => document.getElementById(id);
   const data = JSON.parse(get("data").textContent);
@@ -244,7 +245,7 @@
     get("pair").replaceChildren(
       about(pair), chips(pair),
       sides("asked", "Source question", source.question, "Generated question", pair.question),
-      sides("answered", "Gold answer", source.answer ?? "", "Claimed answer", pair.answer),
+      sides("answered", "Gold answer", source.answer ?? "", "Claimed answer", pair.answer, false),
       sides("said", "Conclusion of the study", source.long_answer, "Reason given", pair.long_answer),
       votes(pair),
       note(pair),
@@ -273,10 +274,12 @@
     return make("div", "chips", ...found);
   }
 
-  function sides(name, leftTitle, left, rightTitle, right) {
-    const [marked, written] = left && right ? compare(left, right) : [[left], [right]];
+  function sides(name, leftTitle, left, rightTitle, right, marks = true) {
+    const found = marks && left && right ? compare(left, right) : null;
+    const [marked, written] = found ?? [[left], [right]];
+    const why = marks && left && right && !found ? " (few words in common: not marked)" : "";
     const side = (title, whole, parts) => make("div", "", make("h2", "", title), whole ? make("p", "", ...parts) : text(""));
-    return make("div", "sides " + name, side(leftTitle, left, marked), side(rightTitle, right, written));
+    return make("div", "sides " + name, side(leftTitle, left, marked), side(rightTitle + why, right, written));
   }
 
   function votes(pair) {
@@ -308,11 +311,15 @@
 
   function compare(left, right) {
     const a = left.match(/\S+|\s+/g) ?? [], b = right.match(/\S+|\s+/g) ?? [];
-    const one = a.filter(token => token.trim()), two = b.filter(token => token.trim());
-    if (one.length * two.length > MOST_CELLS) return [[left], [right]];
+    const [one, two] = [a, b].map(tokens => tokens.filter(token => token.trim()).map(bare));
+    if (one.length * two.length > MOST_CELLS) return null;
     const [mine, theirs] = common(one, two);
+    if (mine.size < FEWEST_SHARED * Math.max(one.length, two.length)) return null;
     return [mark(a, mine, "del"), mark(b, theirs, "ins")];
   }
+
+  // a word without its case and the punctuation around it; signs and points of numbers stay
+  const bare = word => word.toLowerCase().replace(/^[("']+|[,.;:?!)"']+$/g, "") || word;
 
   function common(one, two) {
     const width = two.length + 1;

@@ -25,15 +25,21 @@ class Seen(NamedTuple):
     ballot: Ballot | None
 
 
-def read_seen(checked: Path, votes: Path, asks: Sequence[str]) -> list[Seen]:
-    """Read kept and dropped pairs of the asks, in the order of their ids; DataError if one is not there."""
+def read_seen(checked: Path, pool: Path, votes: Path, asks: Sequence[str]) -> list[Seen]:
+    """Read kept and dropped pairs of the asks, in the order of their ids; DataError if one is not there.
+
+    What `pool` dropped is shown with its reasons, once that stage has run.
+    """
     seen: list[Seen] = []
+    gone = pool / "dropped.jsonl"
+    later = {row.pair.id: row.reasons for row in read_jsonl(gone, Dropped)} if gone.exists() else {}
     for ask in asks:
         folder = checked / ask
         if not folder.is_dir():
             raise DataError(f"{folder}: not there; run `medslm run check@{ask}` first")
         ballots = {ballot.pair_id: ballot for ballot in read_jsonl(votes / f"{ask}.jsonl", Ballot)}
-        found = [(pair, ()) for pair in read_jsonl(folder / "kept.jsonl", Pair)]
+        kept = read_jsonl(folder / "kept.jsonl", Pair)
+        found = [(pair, later.get(pair.id, ())) for pair in kept]
         dropped = read_jsonl(folder / "dropped.jsonl", Dropped)
         rows = [*found, *((row.pair, row.reasons) for row in dropped)]
         seen += [Seen(ask, pair, reasons, ballots.get(pair.id)) for pair, reasons in rows]

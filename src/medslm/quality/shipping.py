@@ -17,7 +17,7 @@ from medslm.quality.decisions import read_decisions, verdicts
 from medslm.quality.desk import REVIEW, chosen_asks
 from medslm.quality.export import Written, rows_of, write_dataset
 
-_CHECKED = Path("data/checked")
+_POOL = Path("data/pool")
 _MIXES = Path("data/mix")
 _COUNTS = Path("metrics/quality")
 _GATE = Path("metrics/gate.json")
@@ -43,7 +43,7 @@ def export(
 
 
 def _file(ask: str) -> Path:
-    return _CHECKED / ask / "kept.jsonl"
+    return _POOL / f"{ask}.jsonl"
 
 
 def _kept(asks: Sequence[str]) -> dict[str, list[Pair]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -16,8 +16,15 @@ from medslm.quality.diversity import (
     quartiles,
     sampled,
     self_bleu,
+    spread,
 )
 from medslm.quality.text import words
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Texts in, a unit vector each out.
+Embed = Callable[[Sequence[str]], "np.ndarray[Any, np.dtype[np.float32]]"]
 
 _EDIT_BINS = 20  # of five hundredths
 
@@ -27,12 +34,14 @@ class DiversityParams(Section):
 
     sample: Annotated[int, Field(ge=2)] | None
     bin_words: Annotated[int, Field(ge=1)]
+    embeddings: bool
 
 
 class Group(NamedTuple):
-    """Texts by id: questions and long answers as words, and how far the questions and abstracts
-    are from their source's, where there is one."""
+    """Questions by id as text and as words, long answers as words, and how far questions and
+    abstracts are from their source's, where there is one."""
 
+    texts: dict[str, str]
     questions: dict[str, tuple[str, ...]]
     long_answers: list[tuple[str, ...]]
     question_edits: list[float]
@@ -42,6 +51,7 @@ class Group(NamedTuple):
 def of_questions(questions: Sequence[Question]) -> Group:
     """Return real questions as a group: what generated ones are compared with."""
     return Group(
+        {question.pmid: question.question for question in questions},
         {question.pmid: words(question.question) for question in questions},
         [words(question.long_answer) for question in questions],
         [],
@@ -54,6 +64,7 @@ def of_pairs(pairs: Sequence[Pair], sources: Mapping[str, Question]) -> Group:
     asked = {pair.id: words(pair.question) for pair in pairs}
     known = [(pair, sources[pair.pmid]) for pair in pairs if pair.pmid in sources]
     return Group(
+        {pair.id: pair.question for pair in pairs},
         asked,
         [words(pair.long_answer) for pair in pairs if pair.long_answer],
         [edit_share(asked[pair.id], words(source.question)) for pair, source in known],
@@ -68,6 +79,7 @@ def of_pairs(pairs: Sequence[Pair], sources: Mapping[str, Question]) -> Group:
 def together(groups: Sequence[Group]) -> Group:
     """Return several groups as one."""
     return Group(
+        {name: text for group in groups for name, text in group.texts.items()},
         {name: text for group in groups for name, text in group.questions.items()},
         [text for group in groups for text in group.long_answers],
         [share for group in groups for share in group.question_edits],
@@ -75,15 +87,20 @@ def together(groups: Sequence[Group]) -> Group:
     )
 
 
-def numbers(group: Group, *, sample: int | None) -> dict[str, Any]:
-    """Return what goes to git: ``n`` texts, those ``compared`` with each other, and their numbers."""
+def numbers(group: Group, *, sample: int | None, embed: Embed | None) -> dict[str, Any]:
+    """Return what goes to git: ``n`` texts, those ``compared`` with each other, and their numbers.
+
+    ``spread`` is the mean cosine distance of two questions' vectors, None where none were asked for.
+    """
     compared = list(sampled(group.questions, sample).values())
+    written = list(sampled(group.texts, sample).values())
     return {
         "n": len(group.questions),
         "compared": len(compared),
         "distinct_1": distinct(compared, 1),
         "distinct_2": distinct(compared, 2),
         "self_bleu_4": self_bleu(compared),
+        "spread": spread(embed(written)) if embed else None,
         "question_words": quartiles([len(text) for text in group.questions.values()]),
         "long_answer_words": quartiles([len(text) for text in group.long_answers]),
         "question_edits": quartiles(group.question_edits) if group.question_edits else None,
