@@ -12,10 +12,11 @@ from medslm.errors import ParamsError, stage
 from medslm.files import read_jsonl, write_json, write_jsonl, writing_folder
 from medslm.params import load_all, load_section
 from medslm.quality.check import check
-from medslm.quality.expectations import evaluate, suite
-from medslm.quality.rows import rows_of
+from medslm.quality.expectations import evaluate
+from medslm.quality.expected import Table
 from medslm.quality.rules import Limits
 from medslm.quality.settings import ExpectationParams, RuleParams
+from medslm.quality.suites.pairs import COLUMNS, rows_of, suite
 from medslm.quality.summary import summarise
 from medslm.quality.verdict import as_json, report_of
 
@@ -66,7 +67,7 @@ def main(
     checked = check(candidates, ballots, limits=limits, **parts)
     rows = rows_of(checked.kept, ballots, leak_overlap=limits.leak_overlap, **parts)
     expected = suite(ask=ask, strategy=strategy, min_kept=floors[strategy], **whole)
-    report = report_of(ask, evaluate(rows, expected))
+    report = report_of("pairs", ask, evaluate(Table(COLUMNS, rows), expected).outcomes)
     counts = summarise(candidates, unreadable, ballots, checked, report, parts["train"])
 
     with writing_folder(out) as folder:

@@ -62,7 +62,7 @@ class Limits:
 class Case:
     """A pair with what it is judged against.
 
-    ``support`` is the probability a verifier gave to the claimed answer, None where none was asked.
+    ``support`` is how far a verifier's votes let the claim stand, None where none was asked.
     """
 
     pair: Pair
@@ -239,7 +239,7 @@ def empty_long_answer(case: Case) -> bool:
 
 
 def unsupported_by_votes(case: Case) -> bool:
-    """Drop pairs whose claimed answer has too little of the verifier's probability."""
+    """Drop pairs whose claimed answer has too many of the verifier's weighted votes against it."""
     bound = case.limits.min_support
     return bound is not None and (case.support is None or case.support < bound)
 
