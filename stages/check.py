@@ -12,10 +12,12 @@ from medslm.errors import ParamsError, stage
 from medslm.files import read_jsonl, write_json, write_jsonl, writing_folder
 from medslm.params import load_all, load_section
 from medslm.quality.check import check
+from medslm.quality.embeddings import MiniLM, require_package
 from medslm.quality.expectations import evaluate
 from medslm.quality.expected import Table
+from medslm.quality.guard import Bounds, Guard, counted, require_no_test_hit
 from medslm.quality.rules import Limits
-from medslm.quality.settings import ExpectationParams, RuleParams
+from medslm.quality.settings import ExpectationParams, LeakageParams, RuleParams
 from medslm.quality.suites.pairs import COLUMNS, rows_of, suite
 from medslm.quality.summary import summarise
 from medslm.quality.verdict import as_json, report_of
@@ -49,6 +51,9 @@ def main(
 ) -> None:
     """Read pairs, votes and all parts, write kept and dropped, the report and the counts."""
     limits = Limits(**load_section(params, "quality.rules", RuleParams).model_dump())
+    guarding = load_section(params, "quality.leakage", LeakageParams)
+    if guarding.embeddings:
+        require_package()
     whole = load_section(params, "quality.expectations", ExpectationParams).model_dump()
     strategy = load_all(params, f"asks.{ask}.strategy", str)
     floors = whole.pop("min_kept")
@@ -64,15 +69,22 @@ def main(
         "test": read_jsonl(test, Question),
     }
 
-    checked = check(candidates, ballots, limits=limits, **parts)
+    bounds = Bounds(**guarding.model_dump(exclude={"embeddings", "acknowledged"}))
+    embed = MiniLM() if guarding.embeddings else None
+    matches = Guard(parts["dev"], parts["test"], bounds, embed).matches(candidates)
+    require_no_test_hit(matches, frozenset(guarding.acknowledged))
+    leaking = {match.pair_id for match in matches}
+    checked = check(candidates, ballots, limits=limits, leaking=leaking, **parts)
     rows = rows_of(checked.kept, ballots, leak_overlap=limits.leak_overlap, **parts)
     expected = suite(ask=ask, strategy=strategy, min_kept=floors[strategy], **whole)
     report = report_of("pairs", ask, evaluate(Table(COLUMNS, rows), expected).outcomes)
     counts = summarise(candidates, unreadable, ballots, checked, report, parts["train"])
+    counts["held_out"] = counted(matches)
 
     with writing_folder(out) as folder:
         write_jsonl(folder / "kept.jsonl", checked.kept)
         write_jsonl(folder / "dropped.jsonl", checked.dropped)
+        write_jsonl(folder / "matches.jsonl", matches)
         write_json(folder / "expectations.json", as_json(report))
     write_json(metrics, counts)
     log.info(

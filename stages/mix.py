@@ -23,12 +23,10 @@ log = logging.getLogger(__name__)
 @click.option("--variant", required=True)
 @click.option("--train", type=click.Path(path_type=Path), required=True)
 @click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
-@click.option("--checked", type=click.Path(path_type=Path), required=True)
+@click.option("--pool", type=click.Path(path_type=Path), required=True, help="Folder of pool.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @stage
-def main(
-    params: Path, variant: str, train: Path, unlabelled: Path, checked: Path, out: Path
-) -> None:
+def main(params: Path, variant: str, train: Path, unlabelled: Path, pool: Path, out: Path) -> None:
     """Write the real training questions and the kept pairs of the variant's asks, repeated for a control."""
     variants = load_all(params, "variants", Variants)
     if variant not in variants:
@@ -42,9 +40,7 @@ def main(
             raise ParamsError(
                 f"{params}: variants.{name}: {unknown[0]!r} is not one of asks: {sorted(known)}"
             )
-        return mix(
-            *questions, {ask: read_jsonl(checked / ask / "kept.jsonl", Pair) for ask in asks}
-        )
+        return mix(*questions, {ask: read_jsonl(pool / f"{ask}.jsonl", Pair) for ask in asks})
 
     examples, left_out = mixed(variant)
     if (longer := length_of(variants, variant)) is not None:

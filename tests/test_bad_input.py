@@ -37,7 +37,7 @@ MIX = [
     "empty.jsonl",
     "--unlabelled",
     "empty.jsonl",
-    "--checked",
+    "--pool",
     "c",
     "--out",
     "data/m.jsonl",

@@ -67,7 +67,7 @@ def test_an_unknown_field_is_refused(tmp_path):
         read_jsonl(path, Question)
 
 
-def test_a_line_of_two_megabytes_is_refused(tmp_path):
+def test_b04_a_line_of_two_megabytes_is_refused(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text("x" * (2 << 20))
 
@@ -164,3 +164,30 @@ def test_a_lock_held_by_another_process_names_its_pid_and_goes_with_it(tmp_path)
 def test_a_missing_file_is_named():
     with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         read_jsonl(Path("nowhere.jsonl"), Question)
+
+
+_READ = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (500 << 20, 500 << 20))
+from pathlib import Path
+from medslm.data.records import Question
+from medslm.errors import DataError
+from medslm.files import read_jsonl
+try:
+    read_jsonl(Path(sys.argv[1]), Question)
+except DataError as exc:
+    print(exc)
+"""
+
+
+def test_b04_a_line_of_200_megabytes_is_refused_within_500_megabytes_of_memory(tmp_path):
+    path = tmp_path / "q.jsonl"
+    with path.open("wb") as stream:
+        stream.truncate(200 << 20)
+
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, path], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "q.jsonl:1: line is longer than" in done.stdout

@@ -81,7 +81,7 @@ def test_a_pinned_commit_is_downloaded(tmp_path, upstream):
     assert raw_file(tmp_path / "raw").read_bytes() == SAMPLE.read_bytes()
 
 
-def test_a_changed_upstream_is_refused_and_nothing_is_written(tmp_path, upstream):
+def test_b01_a_changed_upstream_is_refused_and_nothing_is_written(tmp_path, upstream):
     with pytest.raises(IntegrityError, match=f"{sha256_of(SAMPLE)}.*{'f' * 64}"):
         bring(source(upstream, "f" * 64), tmp_path / "raw")
 

@@ -72,7 +72,7 @@ def test_unlabelled_and_artificial_questions_are_read(tmp_path):
         ({"surprise": 1}, "unknown field 'surprise'"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_pmid(tmp_path, changes, complaint):
+def test_b02_a_wrong_field_is_named_with_its_pmid(tmp_path, changes, complaint):
     with pytest.raises(DataError, match=rf"PMID 0012: .*{complaint}"):
         read_questions(authors_file(tmp_path, **changes))
 
@@ -108,7 +108,7 @@ def test_hugging_face_columns_are_read_from_json_lines_and_parquet(tmp_path):
     assert from_parquet == from_lines
 
 
-def test_a_repeated_row_counts_once_and_a_contradicting_one_is_refused(tmp_path):
+def test_b05_a_repeated_row_counts_once_and_a_contradicting_one_is_refused(tmp_path):
     assert len(read_questions(columns_file(tmp_path, ROW, ROW))) == 1
 
     with pytest.raises(DataError, match="PMID 12 stands twice"):

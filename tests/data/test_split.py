@@ -74,7 +74,7 @@ def test_the_real_pqal_gives_the_official_test_set_and_ten_folds_of_fifty(real_p
 
 
 @pytest.mark.real
-def test_a_reordered_or_relabelled_pqal_is_refused(real_pubmedqa):
+def test_b06_a_reordered_or_relabelled_pqal_is_refused(real_pubmedqa):
     questions = read_questions(real_pubmedqa)
 
     with pytest.raises(LeakageError, match="fetch it again"):

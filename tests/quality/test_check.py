@@ -121,7 +121,7 @@ def test_with_several_folds_a_pairs_own_source_may_be_a_dev_question():
     assert why(another_held_out) == {asked.id: {Drop.LEAKS_HELD_OUT}}
 
 
-def test_train_and_test_may_not_share_a_question():
+def test_b06_train_and_test_may_not_share_a_question():
     with pytest.raises(LeakageError, match="share 1 PMID"):
         sift([], test=TRAIN[:1])
 
@@ -220,7 +220,7 @@ def test_ballots_of_other_pairs_are_refused():
 
 
 def test_a_claim_without_support_is_dropped_where_params_say_so():
-    pairs = [pair("1", answer="yes"), pair("2", answer="maybe")]
+    pairs = [pair("1", answer="yes"), pair("2", strategy="new", answer="maybe")]
 
     strict = sift(pairs, knobs=limits(min_support=0.25))
 

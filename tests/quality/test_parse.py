@@ -61,6 +61,8 @@ def test_a_json_reply_becomes_a_pair_that_remembers_where_it_came_from():
         "Question: Is care cheaper?\nAnswer: no\nLong_answer: Costs were equal.",
         "question: Is care cheaper?\n\nANSWER: No.\nReason: Costs\n  were equal.",
         "**Question:** Is care cheaper?\n**Answer:** No\n**Long answer:** Costs were equal.",
+        "1. Question: Is care cheaper?\n2. Answer: no\n3. Reason: Costs were equal.",
+        "1) **Question**: Is care cheaper?\n2) **Answer**: no\n3) **Conclusion**: Costs were equal.",
         '{"Question": "Is  care\\ncheaper?", "ANSWER": "NO!", "conclusion": "Costs were equal."}',
         json.dumps({**GOOD, "confidence": 0.9, "tags": ["x"]}),
     ],

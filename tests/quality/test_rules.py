@@ -29,8 +29,9 @@ def test_the_smallest_valid_pair_breaks_no_rule():
 
 
 def test_every_reason_has_its_rule():
-    # the rest needs other pairs or other files: see check
-    assert set(RULES.values()) == set(Drop) - {Drop.DUPLICATE, Drop.LEAKS_HELD_OUT}
+    # the rest needs other pairs or other files: see check and pool
+    elsewhere = {Drop.DUPLICATE, Drop.NEAR_DUPLICATE, Drop.LEAKS_HELD_OUT, Drop.DOUBTED_LABEL}
+    assert set(RULES.values()) == set(Drop) - elsewhere
 
 
 TABLE = [
@@ -105,6 +106,29 @@ TABLE = [
         ["Are abstract submissions of adults published?"],
     ),
     (
+        rules.not_english,
+        [
+            "\u00bfReduce el tratamiento la estancia de los adultos?",
+            "Verk\u00fcrzt die Behandlung und nicht das Bett den Aufenthalt?",
+            "Est-ce que le traitement est plus court dans les cas?",
+            "Is \u0441tay shorter?",
+            "Is \u5165\u9662 stay shorter?",
+            "Skraca leczenie pobyt doros\u0142ych pacjent\u00f3w w szpitalu oraz wydatki rodziny potem?",
+        ],
+        [
+            "Is en bloc resection de novo safer?",
+            "Is TNF-\u03b1 or \u00b5-opioid use higher in adults?",
+            "Tricompartmental replacement significantly affected tibial axial rotation (p = 0.001).",
+            "Is \u2460 \uff33tay shorter?",
+            "Is stay shorter in the Universit\u00e9 de Li\u00e8ge?",
+        ],
+    ),
+    (
+        rules.bad_unicode,
+        ["Is stay\u200b shorter?", "Is stay\u202e shorter?", "Is \ud800 shorter?", "Is\u2800it?"],
+        ["Is stay of adults d\u00e9j\u00e0 shorter?"],
+    ),
+    (
         rules.addresses_reader,
         ["Can you shorten the stay of adults?", "Is your stay shorter?"],
         ["Can youth shorten the stay of adults?"],
@@ -144,6 +168,117 @@ TABLE = [
         ["Does treatment 1 prolong the hospital stay of adults?"],
     ),
 ]
+
+
+TELLING = question(
+    question="Does enalapril lower HDL-C and stay of women on day 12?",
+    sections=(
+        Passage(
+            "METHODS", "Women of the Acute Pain Unit (APU) took enalapril; T1 and T2 were staged."
+        ),
+        Passage(
+            "RESULTS",
+            "IL-6 and HDL cholesterol were lower in 40 women on magnetic resonance images.",
+        ),
+    ),
+)
+
+MEANING = [
+    (
+        rules.unknown_names,
+        ["Does losartan lower HDL-C?", "Is CRP lower?", "Is IL6 or PCR lower?", "Do statins help?"],
+        [
+            "Does enalapril lower IL 6?",
+            "Is APU stay shorter by MRI?",
+            "Is T1a or L4 common in IV lines?",
+            "Is cholesterol lower?",
+            "Is it 3D?",
+        ],
+    ),
+    (
+        rules.changed_numbers,
+        ["Is stay shorter on day 13?", "Is stay below 4.5 in women?"],
+        ["Is stay of 40 women shorter on day 12?", "Is stay shorter?"],
+    ),
+    (
+        rules.changed_negation,
+        ["Does enalapril not lower stay?", "Doesn't enalapril lower HDL-C?", "Is it never lower?"],
+        ["Does enalapril lower HDL-C?", "Is stay lower whether or not women move?"],
+    ),
+    (
+        rules.changed_direction,
+        ["Does enalapril increase stay of women?", "Is HDL-C higher in women?"],
+        [
+            "Does enalapril reduce stay?",
+            "Is it more useful where stay is lower?",
+            "Does it alter it?",
+        ],
+    ),
+    (
+        rules.changed_people,
+        ["Is stay of men shorter?", "Is stay of girls and boys shorter?"],
+        ["Is stay of women shorter?", "Is stay of female patients shorter in children?"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"), [(rule, text) for rule, bad, _ in MEANING for text in bad]
+)
+def test_a_change_of_meaning_is_dropped(rule, text):
+    assert rule(case(text, source=TELLING))
+    assert RULES[rule] in reasons(case(text, source=TELLING))
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"), [(rule, text) for rule, _, good in MEANING for text in good]
+)
+def test_other_words_for_the_same_are_no_change(rule, text):
+    assert not rule(case(text, source=TELLING))
+
+
+def test_only_rewrites_have_to_keep_the_meaning_and_any_teacher_the_names():
+    other = "Does losartan not increase the stay of 13 men?"
+
+    rewritten, new = (reasons(case(other, source=TELLING, strategy=s)) for s in ("rewrite", "new"))
+
+    changed = {why for why in Drop if why.value.startswith("changed_")} - {Drop.CHANGED_ANSWER}
+    assert rewritten & changed == changed
+    assert not new & changed
+    assert Drop.UNKNOWN_NAMES in new
+
+
+def test_what_may_stand_for_a_denial_is_none_that_was_dropped():
+    source = question(question="Is it safe for adults whose testes have not descended?")
+
+    assert not rules.changed_negation(case("Is it safe with undescended testes?", source=source))
+    assert rules.changed_negation(case("Is it safe with descended testes?", source=source))
+
+
+def test_a_rewrite_keeps_the_gold_answer():
+    assert reasons(case(answer="no")) == {Drop.CHANGED_ANSWER}
+    assert reasons(case(answer="no", strategy="new")) == set()
+
+
+def test_a_pair_whose_id_names_another_source_was_mixed_up():
+    assert reasons(case(id="local-rewrite:2:0")) == {Drop.WRONG_SOURCE}
+    assert reasons(case(id="nothing")) == {Drop.WRONG_SOURCE}
+    assert reasons(case(id="local-rewrite:1:7")) == set()
+
+
+def test_a_reason_that_begins_with_another_answer_is_dropped_and_one_that_denies_is_not():
+    for told in ("No, it did not.", "\u201cMaybe: stay of adults was shorter.", "NO!"):
+        assert rules.says_another_answer(case(long_answer=told))
+    for told in ("Yes, stay was shorter.", "No difference was found.", "Nothing.", ""):
+        assert not rules.says_another_answer(case(long_answer=told))
+
+
+def test_question_and_reason_together_have_to_be_about_the_source():
+    elsewhere = "Migrating turtles followed magnetic fields along volcanic beaches."
+
+    assert rules.answer_not_in_context(case(long_answer=elsewhere, strategy="new"))
+    assert not rules.answer_not_in_context(case(long_answer="Stay of the adults was 4.1 days."))
+    assert not rules.answer_not_in_context(case("Do turtles migrate?", long_answer=""))
 
 
 @pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, bad, _ in TABLE for text in bad])
@@ -313,7 +448,7 @@ def test_rules_judge_any_text(asked, long_answer, context, strategy):
 @pytest.mark.parametrize(
     "hostile",
     [
-        "a" * 19_999 + "!",
+        "a" * 50_000 + "!",
         "<a" * 9_000,
         "1," * 9_000,
         "1" * 19_000,
@@ -324,7 +459,7 @@ def test_rules_judge_any_text(asked, long_answer, context, strategy):
         "\\a" * 9_000,
     ],
 )
-def test_hostile_text_is_judged_within_a_second(hostile):
+def test_b21_hostile_text_is_judged_within_a_second(hostile):
     started = time.monotonic()
 
     reasons(case(hostile, long_answer=hostile))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -159,11 +160,19 @@ def test_a_reply_on_the_disk_before_a_kill_is_never_asked_for_again(project, end
 
 
 def test_a_second_start_exits_at_once_and_sends_nothing(project, endpoint):
-    endpoint.respond = slowly
+    tried = threading.Event()  # however slow the second start: the first is still at work
+
+    def held_back(request: Received, before: int) -> Answer:
+        if before > 0:
+            tried.wait(timeout=60)
+        return echo(request)
+
+    endpoint.respond = held_back
     first = project.start()
     wait_for_bodies(project.journal, 1)
 
     code, said = project.run()
+    tried.set()
 
     assert code == 41
     assert f"process {first.pid}" in said

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 from stages.check import main
 
 from medslm.data.records import Dropped, Pair, Unreadable
 from medslm.files import read_json, read_jsonl, write_jsonl
+from medslm.quality.guard import Match
 from medslm.quality.verdict import read_report
 from tests.factories import pair
 from tests.quality.builders import ballot
-from tests.stages.quality_files import PAIRS, PARAMS, TEST, run, write_params, write_project
+from tests.stages.quality_files import DEV, PAIRS, PARAMS, TEST, run, write_params, write_project
 
 # Great Expectations imports modules that Python 3.11 deprecates (sre_constants, sre_parse).
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
@@ -76,13 +78,75 @@ def test_a_pair_of_a_test_question_exits_12_and_writes_nothing(project):
     assert not (project / "out.json").exists()
 
 
-def test_a_copy_of_a_test_question_is_dropped(project):
-    write_project(project, [*PAIRS, pair("2", 1, question=TEST[0].question, answer="maybe")])
+LEAKED = pair("2", 1, question=TEST[0].question, answer="maybe")
 
-    check(project)
+
+def with_leakage(project, **knobs):
+    params = copy.deepcopy(PARAMS)
+    params["quality"]["leakage"] |= knobs
+    write_params(project, params)
+
+
+@pytest.mark.parametrize(
+    "leaked",
+    [LEAKED, dataclasses.replace(LEAKED, question=TEST[0].question.replace("older", "young"))],
+)
+def test_b07_a_copy_of_a_test_question_exits_12_names_the_pair_and_writes_nothing(project, leaked):
+    write_project(project, [*PAIRS, leaked])
+
+    result = check(project)
+
+    assert result.exit_code == 12
+    assert "local-rewrite:2:1 (test PMID 90" in result.stderr
+    assert not (project / "out").exists()
+    assert not (project / "out.json").exists()
+
+
+def test_a_hit_that_a_person_has_looked_at_is_dropped_and_stops_nothing(project):
+    write_project(project, [*PAIRS, LEAKED])
+    with_leakage(project, acknowledged=[LEAKED.id])
+
+    assert check(project).exit_code == 0
 
     (row,) = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
     assert "leaks_held_out" in row.reasons
+    (match,) = read_jsonl(project / "out" / "matches.jsonl", Match)
+    assert (match.pair_id, match.part, match.pmid, match.hit) == (LEAKED.id, "test", "90", True)
+    assert read_json(project / "out.json")["held_out"]["test_hits"] == 1
+
+
+def test_what_is_only_close_or_copies_dev_is_dropped_and_nothing_stops(project):
+    near = dataclasses.replace(LEAKED, question=TEST[0].question[:42] + " at all?")
+    on_dev = pair("3", 1, question=DEV[0].question, answer="yes")
+    write_project(project, [*PAIRS, near, on_dev])
+
+    assert check(project).exit_code == 0
+
+    dropped = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+    assert [row.pair.id for row in dropped] == [near.id, on_dev.id]
+    assert all("leaks_held_out" in row.reasons for row in dropped)
+
+
+def test_b07_pairs_of_a_test_pmid_or_of_none_exit_12(project):
+    for source in ("90", " "):
+        write_project(project, [*PAIRS, dataclasses.replace(LEAKED, pmid=source)])
+
+        result = check(project)
+
+        assert result.exit_code == 12
+        assert LEAKED.id in result.stderr
+        assert not (project / "out").exists()
+
+
+def test_vectors_without_their_package_are_one_line_that_names_the_extra(project, monkeypatch):
+    with_leakage(project, embeddings=True)
+    monkeypatch.setattr("medslm.quality.embeddings.PACKAGE", "no_such_package")
+
+    result = check(project)
+
+    assert result.exit_code == 2
+    assert "medslm[embeddings]" in result.stderr
+    assert not (project / "out").exists()
 
 
 def test_votes_of_other_pairs_exit_10(project):
@@ -98,6 +162,9 @@ def test_votes_of_other_pairs_exit_10(project):
     ("where", "key", "value", "said"),
     [
         ("rules", "min_wrods", 3, "quality.rules.min_wrods"),
+        ("leakage", "hit_letters", 0.3, "hit_letters is below near_letters"),
+        ("leakage", "near_runs", 0, "quality.leakage.near_runs"),
+        ("leakage", "embeddings", "maybe", "quality.leakage.embeddings"),
         ("rules", "min_overlap", 1.5, "quality.rules.min_overlap"),
         ("expectations", "min_kept", {"new": 1}, "quality.expectations.min_kept.rewrite"),
         ("expectations", "min_kept", {"rewrite": 0}, "quality.expectations.min_kept.rewrite"),
@@ -125,3 +192,16 @@ def test_equal_input_gives_equal_bytes_and_other_input_does_not(project):
         return [f.read_bytes() for f in files] + [(project / f"{out}.json").read_bytes()]
 
     assert everything("one") == everything("two") != everything("other")
+
+
+def test_b16_a_secret_in_a_generated_text_is_dropped_and_never_said(project, caplog):
+    secret = "sk-" + "a1B2" * 8
+    bad = pair("1", 1, strategy="new", question=f"Is {secret} the key of adults?", answer="no")
+    write_project(project, [*PAIRS, bad])
+
+    result = check(project)
+
+    (row,) = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+    assert "secret" in row.reasons
+    told = (result.stderr, result.stdout, caplog.text, (project / "out.json").read_text())
+    assert not any(secret in text for text in told)

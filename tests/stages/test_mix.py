@@ -27,9 +27,9 @@ def project(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", QUESTIONS)
     write_jsonl(tmp_path / "unlabelled.jsonl", [])
     kept = [pair(q.pmid) for q in QUESTIONS]
-    write_jsonl(tmp_path / "checked/rewrite/kept.jsonl", kept)
+    write_jsonl(tmp_path / "pool/rewrite.jsonl", kept)
     other = [pair(q.pmid, 1, question=f"Is stay {q.pmid} equal?") for q in QUESTIONS[:3]]
-    write_jsonl(tmp_path / "checked/new/kept.jsonl", other)
+    write_jsonl(tmp_path / "pool/new.jsonl", other)
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def mixed(project, variant, variants=VARIANTS):
         main,
         *("--params", project / "params.yaml", "--variant", variant),
         *("--train", project / "train.jsonl", "--unlabelled", project / "unlabelled.jsonl"),
-        *("--checked", project / "checked", "--out", project / f"{variant}.jsonl"),
+        *("--pool", project / "pool", "--out", project / f"{variant}.jsonl"),
     )
 
 

@@ -1,7 +1,7 @@
 """What can befall a training run, row by row.
 
 D01 to D16 are the table of training faults in the design's notes on reliability (it has no D07);
-`test_every_row_has_a_test` holds the list. MEDSLM_KILLS sets another number of kills than thirty.
+`test_every_row_has_a_test` holds the list. MEDSLM_TRAIN_KILLS sets another number of kills than thirty.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tests.factories import question
 from tests.student import world
 
 NUMBERS = [n for n in range(1, 17) if n != 7]
-KILLS = int(os.environ.get("MEDSLM_KILLS", "30"))
+KILLS = int(os.environ.get("MEDSLM_TRAIN_KILLS", "30"))
 FILES = ("manifest.json", "state.json", "tensors.safetensors")
 
 

@@ -43,7 +43,7 @@ def test_a_tokenizer_that_splits_an_answer_is_refused():
         label_ids(PreTrainedTokenizerFast(tokenizer_object=bare))
 
 
-def test_what_does_not_fit_is_cut_from_the_beginning_of_the_abstract(tokenizer):
+def test_b20_what_does_not_fit_is_cut_from_the_beginning_of_the_abstract(tokenizer):
     context = "Background words first. " * 30 + "The finding."
     whole = encode(tokenizer, context, "Is it?", max_tokens=2000)
 

@@ -139,6 +139,7 @@ def serving() -> Iterator[FakeEndpoint]:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         block_on_close = False
+        request_queue_size = 128  # with five, a burst on a busy machine waits a second each
 
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # a client that was killed is part of the tests

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -55,6 +54,8 @@ def test_a_request_says_all_that_its_key_promises_and_nothing_else(endpoint, ans
         "max_tokens": 80,
     }
     assert received.headers["authorization"] == f"Bearer {KEY}"
+    assert received.headers["user-agent"].startswith("OpenAI/Python ")
+    assert received.headers["content-type"] == "application/json"
     assert (reply.key, reply.finish_reason, reply.served_model) == (
         request.key,
         "stop",
@@ -216,6 +217,8 @@ def test_a_server_that_is_not_there_is_down(answers):
     [
         (fails(400), "rejected"),
         (fails(422), "rejected"),
+        (Answer(400, b'{"error": {"code": [5], "type": {"odd": 1}, "message": null}}'), "rejected"),
+        (Answer(400, b'["odd"]'), "rejected"),
         (fails(400, code="content_filter"), "content_filter"),
         (says(None, finish_reason="content_filter"), "content_filter"),
         (says(None, refusal="no"), "refusal"),
@@ -250,20 +253,6 @@ def test_twenty_rejections_in_a_row_are_our_mistake(endpoint, until_error):
     assert len(seen) == len(endpoint.requests) == 20
 
 
-def test_nobody_sends_before_the_servers_retry_after_has_passed(endpoint, answers):
-    def respond(request: Received, before: int) -> Answer:
-        return fails(429, retry_after="0.5") if before == 0 else echo(request)
-
-    endpoint.respond = respond
-    replies = answers(teacher(endpoint, concurrency=4), asked(12))
-
-    at = [r.at for r in endpoint.requests]
-    assert len(replies) == 12
-    # Up to four were in flight when the first answer came; none of the rest may start early.
-    assert sum(0.1 < t - at[0] < 0.5 for t in at) == 0
-    assert sum(t - at[0] >= 0.5 for t in at) >= 1
-
-
 def test_a_wait_longer_than_allowed_stops_at_once(endpoint, answers):
     endpoint.will(fails(429, retry_after="3600"))
 
@@ -273,14 +262,14 @@ def test_a_wait_longer_than_allowed_stops_at_once(endpoint, answers):
 
 @pytest.mark.parametrize("slow", [{"drip_s": 0.05}, {"delay_s": 3.0}])
 def test_a_slow_answer_ends_at_the_deadline(endpoint, slow, answers):
-    slow_answer = Answer(200, says("x").body, **slow)
+    slow_answer = Answer(200, says("x").body, **slow)  # ten seconds and twice three without one
     endpoint.respond = lambda *_: slow_answer
     started = time.monotonic()
 
     with pytest.raises(TeacherDown, match=r"within 0\.4 s"):
         answers(teacher(endpoint, timeout_s=0.4, attempts=2), asked())
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 5
 
 
 def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint, until_error):
@@ -303,14 +292,16 @@ def test_replies_in_flight_when_another_fails_are_still_yielded(endpoint, until_
 
 
 def test_no_more_requests_than_allowed_are_in_flight(endpoint, answers):
-    running, most = itertools.count(), []
+    all_there = threading.Barrier(3)  # however slow the machine: nothing is answered before
+    most = []
     active = [0]
 
     def respond(request: Received, before: int) -> Answer:
         with endpoint.lock:
             active[0] += 1
             most.append(active[0])
-        time.sleep(0.02)
+        all_there.wait(timeout=20)
+        time.sleep(0.02)  # a fourth would come meanwhile
         with endpoint.lock:
             active[0] -= 1
         return echo(request)
@@ -318,7 +309,6 @@ def test_no_more_requests_than_allowed_are_in_flight(endpoint, answers):
     endpoint.respond = respond
     answers(teacher(endpoint, concurrency=3), asked(15))
 
-    assert next(running) == 0
     assert max(most) == 3
 
 

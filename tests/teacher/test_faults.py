@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -69,20 +70,26 @@ def first(answer: Answer):
 
 
 def test_S01_A01_nobody_sends_before_retry_after_has_passed(endpoint, answers):
+    all_there = threading.Barrier(4)  # however slow the machine: nothing is answered before
+    refused_at = []
+
     def respond(request: Received, before: int) -> Answer:
-        answer = fails(429, retry_after="2") if before == 0 else echo(request)
-        answer.delay_s = 0.0 if before == 0 else 0.2  # the refusal is the first to come back
+        if before < 4:
+            all_there.wait(timeout=20)
+        if before == 0:
+            refused_at.append(time.monotonic())
+            return fails(429, retry_after="2")
+        answer = echo(request)
+        answer.delay_s = 1.0 if before < 4 else 0.0  # the refusal is the first to come back
         return answer
 
     endpoint.respond = respond
 
     replies = answers(teacher(endpoint, concurrency=4, max_wait_s=5.0), asked(12))
 
-    at = [request.at - endpoint.requests[0].at for request in endpoint.requests]
     assert [r.finish_reason for r in replies] == ["stop"] * 12
     # Those in flight when the refusal came could not know; nobody else may be early.
-    assert all(t < 0.5 or t >= 1.99 for t in at)
-    assert sum(t < 0.5 for t in at) <= 4
+    assert all(request.at - refused_at[0] >= 1.99 for request in endpoint.requests[4:])
     assert len(endpoint.requests) == 13
 
 
@@ -98,7 +105,7 @@ def test_S02_A02_a_date_counts_from_the_servers_own_clock(endpoint, answers, ske
     answers(teacher(endpoint, max_wait_s=5.0), asked())
 
     first_at, second_at = (request.at for request in endpoint.requests)
-    assert 1.9 <= second_at - first_at < 4
+    assert 1.9 <= second_at - first_at < 10  # our own clock says an hour
 
 
 def test_S03_A03_a_wait_beyond_the_agreed_one_stops_resumably(endpoint, answers):
@@ -131,10 +138,11 @@ MONEY = [
 @pytest.mark.parametrize("code", MONEY)
 @pytest.mark.parametrize("place", ["code", "kind"])
 def test_S04_A04_no_money_stops_everybody(endpoint, until_error, code, place):
+    all_there = threading.Barrier(3)  # however slow the machine: nothing is answered before
+
     def respond(_request: Received, _before: int) -> Answer:
-        answer = fails(429, **{place: code})
-        answer.delay_s = 0.2
-        return answer
+        all_there.wait(timeout=20)
+        return fails(429, **{place: code})
 
     endpoint.respond = respond
 
@@ -214,14 +222,23 @@ def test_S09_A06_what_may_pass_is_tried_again(endpoint, answers, status):
 
 
 def test_A05_a_storm_of_slow_down_passes(endpoint, answers):
-    endpoint.respond = lambda request, n: (
-        fails(429, code="slow_down") if 5 <= n < 15 else echo(request)
-    )
+    refused_at: list[float] = []
+
+    def respond(request: Received, before: int) -> Answer:
+        now = time.monotonic()
+        if before < 5 or (refused_at and now - refused_at[0] > 2):
+            return echo(request)
+        refused_at.append(now)
+        return fails(429, code="slow_down")
+
+    endpoint.respond = respond
 
     replies = answers(teacher(endpoint, concurrency=8, max_wait_s=60.0), asked(40))
 
     assert len(replies) == 40
-    assert len(endpoint.requests) == 50
+    # Whoever was on the way, then one after half a second, one second and two.
+    assert 2 <= len(refused_at) <= 8 + 3
+    assert len(endpoint.requests) == 40 + len(refused_at)
 
 
 def test_S09_A07_an_endpoint_that_stays_down_is_left_after_bounded_attempts(endpoint, until_error):
@@ -269,15 +286,15 @@ def test_A08_a_black_hole_is_noticed_before_anything_is_sent(until_error):
         seen, error = until_error(teacher(BlackHole(), timeout_s=60.0), asked())
 
     assert (seen, type(error), error.exit_code) == ([], TeacherDown, 22)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 15  # eight, not the timeout's sixty
 
 
 def test_S11_an_answer_that_does_not_come_may_have_been_paid_for(endpoint, answers, tmp_path):
     slow = says("late")
-    slow.delay_s = 1.0
+    slow.delay_s = 5.0
     endpoint.respond = first(slow)
     costly = teacher(
-        endpoint, timeout_s=0.3, price={"input": 1, "cached": 1, "output": 1}, max_usd=1.0
+        endpoint, timeout_s=1.0, price={"input": 1, "cached": 1, "output": 1}, max_usd=1.0
     )
 
     (reply,) = answers(costly, asked())
@@ -341,11 +358,14 @@ def test_S13_A09_a_dripping_answer_ends_at_the_total_deadline(until_error):
             time.sleep(0.1)
 
     with raw_serving(script) as (url, _):
-        started = time.monotonic()
-        _, error = until_error(teacher(At(url), timeout_s=1.0, attempts=1), asked())
+        took = []
+        while not took or (min(took) >= 1.7 and len(took) < 3):  # a busy machine gets three tries
+            started = time.monotonic()
+            _, error = until_error(teacher(At(url), timeout_s=1.0, attempts=1), asked())
+            took.append(time.monotonic() - started)
 
     assert "no whole answer within 1 s" in str(error)
-    assert 1.0 <= time.monotonic() - started < 1.7
+    assert 1.0 <= min(took) < 1.7
 
 
 def test_S14_A11_a_connection_closed_between_requests_loses_and_doubles_nothing(answers):
@@ -386,6 +406,19 @@ def fifty_megabytes(connection: socket.socket) -> None:
 
 def gzip_bomb(connection: socket.socket) -> None:
     connection.sendall(ok(gzip.compress(b"x" * 50_000_000), b"content-encoding: gzip"))
+
+
+def test_A12_an_error_without_end_is_cut_too(until_error):
+    def script(connection: socket.socket, _before: int) -> None:
+        connection.sendall(b"HTTP/1.1 503 Busy\r\ncontent-type: text/plain\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    with raw_serving(script) as (url, received):
+        _, error = until_error(teacher(At(url), attempts=2), asked())
+
+    assert (type(error), len(received)) == (TeacherDown, 2)
+    assert "HTTP 503: no reason given" in str(error)
 
 
 @pytest.mark.parametrize("fault", [endless, fifty_megabytes, gzip_bomb])
@@ -673,9 +706,9 @@ def test_S27_a_repeated_post_is_a_second_paid_call_and_is_counted_as_one(
 ):
     """Servers know no idempotency key, so the account bounds what a repetition can have cost."""
     slow = says("late")
-    slow.delay_s = 1.0
+    slow.delay_s = 5.0
     endpoint.respond = first(slow)
-    costly = teacher(endpoint, timeout_s=0.3, price=PRICE, max_usd=1.0)
+    costly = teacher(endpoint, timeout_s=1.0, price=PRICE, max_usd=1.0)
 
     replies = answers(costly, asked(3))
 
@@ -757,21 +790,23 @@ def test_A31_a_signal_stops_sending_and_what_is_in_flight_is_kept(endpoint, tmp_
 def test_A31_a_second_ctrl_c_does_not_wait(endpoint, tmp_path):
     def respond(request: Received, _before: int) -> Answer:
         answer = echo(request)
-        answer.delay_s = 8.0
+        answer.delay_s = 18.0
         return answer
 
     endpoint.respond = respond
     command = [sys.executable, "-c", ASKER, endpoint.url, str(tmp_path / "journal")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asker:
+        assert asker.stderr is not None
         wait_until(lambda: len(endpoint.requests) >= 3)
         asker.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        while "stopping: waiting for 3 answers" not in asker.stderr.readline():
+            pass
         started = time.monotonic()
         asker.send_signal(signal.SIGINT)
         asker.communicate(timeout=20)
 
     assert asker.returncode == 130
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:

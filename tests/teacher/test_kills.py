@@ -11,6 +11,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -117,24 +118,30 @@ def test_A29_kills_at_random_moments_change_no_byte_and_pay_for_no_body_again(ki
 def test_A32_an_orphan_keeps_its_lock_and_without_the_lock_everything_is_paid_twice(
     killer, endpoint
 ):
-    def slow(request: Received, before: int) -> object:
-        answer = echo(request)
-        answer.delay_s = 0.05
-        return answer
+    answering = threading.Event()  # however slow the machine: nothing is answered before
 
-    endpoint.respond = slow
+    def held_back(request: Received, before: int) -> object:
+        if before >= 2 * CONCURRENCY - 1:
+            answering.set()
+        answering.wait(timeout=20)
+        return echo(request)
+
+    endpoint.respond = held_back
     killer.order("locked", orphan=True)
-    wait_for_requests(endpoint, 4)
+    wait_for_requests(endpoint, CONCURRENCY)
     started = time.monotonic()
     second = killer.order("locked")
-    assert (second["code"], time.monotonic() - started < 1) == (41, True)
+    assert (second["code"], time.monotonic() - started < 5) == (41, True)
+    assert len(endpoint.requests) == CONCURRENCY
+    answering.set()
     wait_for_requests(endpoint, QUESTIONS)
     time.sleep(0.3)
     assert max(Counter(seeds(endpoint.requests)).values()) == 1
 
     endpoint.requests.clear()
+    answering.clear()
     killer.order("unlocked", orphan=True, locked=False)
-    wait_for_requests(endpoint, 4)
+    wait_for_requests(endpoint, CONCURRENCY)
     killer.order("unlocked", locked=False)
     assert sum(Counter(seeds(endpoint.requests)).values()) > QUESTIONS + CONCURRENCY
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from medslm.errors import IntegrityError, StorageError
-from medslm.teacher.journal import HEADER, Account, Paid
+from medslm.teacher.journal import HEADER, Account, Paid, decode
 from medslm.teacher.replies import Journal
 from medslm.teacher.store import open_store, read_only
 from tests.teacher.faulty_store import Faulty
@@ -53,14 +53,19 @@ def test_a_second_reply_to_a_key_is_not_kept(tmp_path):
     assert (tmp_path / "at-once" / "journal.log").read_bytes().count(b" reply ") == 2
 
 
-def test_a_new_journal_is_its_first_line_and_nothing_writes_nothing(tmp_path):
+def test_a_new_journal_is_its_first_line_and_nothing_writes_nothing(tmp_path, monkeypatch):
+    calls: list[str] = []
     with open_store(tmp_path) as store:
+        for name in ("write", "fsync"):
+            monkeypatch.setattr(os, name, counting(calls, name, getattr(os, name)))
         store.append([])
         store.sending([])
         store.received([])
         store.forget([])
 
+    assert calls == []
     assert (tmp_path / "journal.log").read_bytes() == HEADER
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal.log", "lock"]
 
 
 def test_a_group_is_one_write_and_one_sync(tmp_path, monkeypatch):
@@ -99,6 +104,106 @@ def test_a_reply_is_synced_at_once_unless_its_body_was(tmp_path, monkeypatch):
         store.append([reply("c"), reply("d")])
         assert calls == ["fsync"]  # nothing but this line knows d
     assert calls == ["fsync"]
+
+
+def test_bodies_may_wait_for_the_next_sending_or_sync(tmp_path, monkeypatch):
+    calls: list[str] = []
+    with open_store(tmp_path) as store:
+        for name in ("write", "fsync"):
+            monkeypatch.setattr(os, name, counting(calls, name, getattr(os, name)))
+        store.received([body("a")], durable=False)
+        assert calls == ["write"]
+        assert store.bodies(key("a")) == [body("a")]
+        store.sending([intent("b")])
+        store.sync()
+        assert calls == ["write", "write", "fsync"]
+
+        store.received([body("b")], durable=False)
+        store.sync()
+        store.sync()
+        assert calls[3:] == ["write", "fsync"]
+        store.received([body("c")], durable=False)
+        store.append([reply("c")])
+        del calls[:]
+    assert calls == ["fsync"]
+
+
+def test_opening_syncs_what_it_changed_and_the_folder_that_names_it(tmp_path, monkeypatch):
+    """Without these a power cut could take the journal away under what was written to it."""
+    folder, journal = tmp_path / "local", tmp_path / "local" / "journal.log"
+    calls: list[tuple[str, str]] = []
+    paths: dict[int, str] = {}
+    for name in ("ftruncate", "write", "fsync"):
+        monkeypatch.setattr(os, name, noting_whose(calls, name, getattr(os, name), paths))
+    folder.mkdir()
+    (folder / "lock").touch()
+    paths |= {folder.stat().st_ino: "folder"}
+    journal.touch()
+    paths |= {journal.stat().st_ino: "journal"}
+
+    with open_store(folder):
+        first, calls[:] = list(calls), []
+    journal.write_bytes(HEADER + b"half a li")
+    with open_store(folder):
+        torn = list(calls)
+
+    assert [call for call in first if call[0] != "ftruncate"] == [
+        *[("write", "journal"), ("fsync", "journal"), ("fsync", "folder")]
+    ]
+    assert torn == [("ftruncate", "journal"), ("fsync", "journal"), ("fsync", "folder")]
+    assert calls == torn  # and nothing more at the end, for nothing was written
+
+
+def noting_whose(calls: list[tuple[str, str]], name: str, real: Any, paths: dict[int, str]) -> Any:
+    def call(descriptor: int, *args: Any) -> Any:
+        whose = paths.get(os.fstat(descriptor).st_ino)
+        if whose is not None:
+            calls.append((name, whose))
+        return real(descriptor, *args)
+
+    return call
+
+
+def test_lines_say_what_they_cost_and_why(tmp_path):
+    """Whoever reads the file in another way finds the same; what costs nothing says 0."""
+    with open_store(tmp_path) as store:
+        store.sending([intent("a", 10), intent("b", 20)])
+        store.received([body("a", 7)])
+        store.void(key("c"), "HTTP 503")
+        store.lost(key("b"), "timeout")
+        store.append([reply("a")])
+        store.note("batch", 1)
+        store.forget([key("a")])
+    lines = (tmp_path / "journal.log").read_bytes().splitlines(keepends=True)[1:]
+
+    assert [decode(line)[2] for line in lines] == [10, 20, 7, 0, 20, 0, 0, 0]
+    assert [decode(lines[n]).json for n in (0, 3, 4, 7)] == [
+        *[b"{}", b'{"why": "HTTP 503"}', b'{"why": "timeout"}', b"{}"]
+    ]
+    assert decode(lines[6])[:2] == ("note", key("batch"))
+
+
+def test_an_ordinary_line_is_read_at_once_and_a_long_one_in_doubling_steps(tmp_path, monkeypatch):
+    lengths: list[int] = []
+    real = os.pread
+    with open_store(tmp_path) as store:
+        store.append([reply("a")])
+        store.received([body("b", text="x" * 60_000)])
+        monkeypatch.setattr(os, "pread", lambda *args: lengths.append(args[1]) or real(*args))
+        store[key("a")]
+        assert lengths == [1 << 14]
+        store.bodies(key("b"))
+    assert lengths[1:] == [1 << 14, 1 << 15, 1 << 16]
+
+
+def test_others_may_do_with_a_journal_what_the_umask_lets_them(tmp_path):
+    before = os.umask(0)
+    try:
+        journal = keep(tmp_path, reply("a"))
+    finally:
+        os.umask(before)
+
+    assert journal.stat().st_mode & 0o777 == 0o666
 
 
 def test_a_store_with_nothing_unsynced_is_not_synced_again(tmp_path, monkeypatch):
@@ -198,6 +303,16 @@ def test_an_attempt_of_an_earlier_run_may_still_end(tmp_path, end, wanted):
 
     with open_store(tmp_path) as store:
         assert store.account([key("a")]) == wanted._replace(attempts=1)
+
+
+def test_what_was_in_flight_is_told_to_a_hundredth_of_a_cent(tmp_path, caplog):
+    with open_store(tmp_path) as store:
+        store.sending([intent("a", 123_456_789), intent("b", 1)])
+    with open_store(tmp_path):
+        pass
+
+    assert "2 requests were in flight" in caplog.text
+    assert "count as $123.4568" in caplog.text
 
 
 def test_a_killed_attempt_stays_lost_when_its_key_is_sent_again_and_counts_once(tmp_path, caplog):
@@ -309,21 +424,19 @@ def test_a_first_line_that_was_cut_is_written_anew(tmp_path):
 
 
 def test_no_file_stays_open(tmp_path):
-    lowest = next_descriptor()
+    before = open_files()
 
     keep(tmp_path, reply("a"))
     with read_only(tmp_path) as view:
         assert len(view) == 1
-        assert next_descriptor() != lowest
+        assert open_files() != before
 
-    assert next_descriptor() == lowest
+    assert open_files() == before
 
 
-def next_descriptor() -> int:
-    """Return the number that the next opened file gets: the lowest that is free."""
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    os.close(descriptor)
-    return descriptor
+def open_files() -> list[str]:
+    """Return the descriptors that are in use; the one that lists them is not there any more."""
+    return sorted(file.name for file in Path("/proc/self/fd").iterdir() if file.exists())
 
 
 def test_looking_takes_no_lock_and_creates_nothing(tmp_path):
@@ -520,9 +633,9 @@ def test_memory_of_100_000_replies_stays_flat(tmp_path):
     read = """
         import pathlib, resource, sys, time
         from medslm.teacher.store import open_store
-        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         with open_store(pathlib.Path(sys.argv[1])) as store:
-            ready = time.perf_counter() - started
+            ready = time.process_time() - started
             for key in list(store)[::100]:
                 assert store[key].content
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

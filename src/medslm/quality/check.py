@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from medslm.data.records import Ballot, Dropped, Pair, Question
@@ -17,9 +16,8 @@ from medslm.quality.leakage import (
     require_no_test_source,
 )
 from medslm.quality.rules import Case, Drop, Limits, reasons
-from medslm.quality.text import fold, words
+from medslm.quality.siblings import contradicting, repeating
 from medslm.quality.vote import support
-from medslm.quality.wording import near_identical
 
 _ORDER = {reason: number for number, reason in enumerate(Drop)}
 
@@ -40,11 +38,13 @@ def check(
     dev: Sequence[Question],
     test: Sequence[Question],
     limits: Limits,
+    leaking: Collection[str] = (),
 ) -> Checked:
     """Apply every rule to every pair; the order of the pairs changes no verdict.
 
-    Checking what was kept keeps it all. Raises LeakageError if a pair comes from a test question
-    or the parts overlap, DataError if ids repeat or the ballots are not those of these pairs.
+    ``leaking`` are ids that the guard found close to a held-out text. Checking what was kept keeps
+    it all. Raises LeakageError if a pair comes from a test question or the parts overlap, DataError
+    if ids repeat or the ballots are not those of these pairs.
     """
     require_disjoint(train, unlabelled, dev, test)
     require_no_test_source(pairs, test)
@@ -53,10 +53,15 @@ def check(
     why = _single(pairs, ballots, sources=[*train, *unlabelled], held_out=held_out, limits=limits)
     for pair_id in _about_held_out(pairs, unlabelled, held_out, limits.leak_overlap):
         why[pair_id].add(Drop.LEAKS_HELD_OUT)
-    for pair_id in _contradicting(pairs, limits.near_identical):
+    for pair_id in set(leaking):
+        why[pair_id].add(Drop.LEAKS_HELD_OUT)
+    for pair_id in contradicting(pairs, limits.near_identical):
         why[pair_id].add(Drop.CONTRADICTION)
-    for pair_id in _repeating(pairs, why):
-        why[pair_id].add(Drop.DUPLICATE)
+    # a pair with another reason ranks last, so that a bad twin drops no good one
+    good_first = {pair.id: (bool(why[pair.id]), pair.id) for pair in pairs}
+    repeats = repeating(pairs, limits.near_duplicate, lambda pair: good_first[pair.id])
+    for pair_id, reason in repeats.items():
+        why[pair_id].add(reason)
     kept = [pair for pair in pairs if not why[pair.id]]
     dropped = [Dropped(pair, _sorted(why[pair.id])) for pair in pairs if why[pair.id]]
     return Checked(kept, dropped)
@@ -119,43 +124,6 @@ def _about_held_out(
     index = HeldOut(held_out, text=held_out_abstract, overlap=overlap)
     again = {pmid for pmid in asked if index.has(sources[pmid].context, beside=pmid)}
     return {pair.id for pair in pairs if pair.pmid in again}
-
-
-def _contradicting(pairs: Iterable[Pair], bound: float) -> set[str]:
-    """Return the ids of near-identical questions of one abstract that claim different answers."""
-    found: set[str] = set()
-    for siblings in _by_abstract(pairs).values():
-        asked = {pair.id: words(pair.question) for pair in siblings}
-        for one, other in combinations(siblings, 2):
-            if one.answer == other.answer:
-                continue
-            if near_identical(asked[one.id], asked[other.id], bound):
-                found |= {one.id, other.id}
-    return found
-
-
-def _repeating(pairs: Iterable[Pair], why: Mapping[str, set[Drop]]) -> set[str]:
-    """Return the ids of repeated questions of one abstract but the first.
-
-    First is the smallest id among those with no other reason, so that a bad twin drops no good one.
-    """
-    found: set[str] = set()
-    for siblings in _by_abstract(pairs).values():
-        twins: defaultdict[str, list[Pair]] = defaultdict(list)
-        for pair in siblings:
-            twins[fold(pair.question)].append(pair)
-        for same in twins.values():
-            ranked = sorted(same, key=lambda pair: (bool(why[pair.id]), pair.id))
-            found |= {pair.id for pair in ranked[1:]}
-    return found
-
-
-def _by_abstract(pairs: Iterable[Pair]) -> dict[tuple[str, str | None], list[Pair]]:
-    """Group pairs that are about the same text: a source, or the same edit of it."""
-    groups: defaultdict[tuple[str, str | None], list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        groups[pair.pmid, pair.context].append(pair)
-    return groups
 
 
 def _sorted(why: set[Drop]) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""Find the fields of a reply: a JSON object, one fenced block, or ``key: value`` lines."""
+"""Find the fields of a reply: a JSON object, one fenced block, or ``key: value`` lines, numbered or not."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -32,6 +33,9 @@ _FIELDS_OF = {
 
 # The field whose key a completion prompt ends in, so that a reply may start right with its value.
 _FIRST_FIELD = {"counterfactual": "find", "pseudo-label": "answer", "answer": "answer"}
+_NUMBERED = re.compile(
+    r"^\d{1,2}\s?[.):]"
+)  # "1. Question: ...": the key says what it is, not the number
 _QUOTES = {'"': '"', "\u201c": "\u201d"}
 
 
@@ -138,7 +142,8 @@ def _line_fields(body: str, known: Mapping[str, str], first: str | None) -> dict
 
 
 def _field_of(key: str, known: Mapping[str, str]) -> str | None:
-    return known.get(key.strip(" *#_-").casefold().replace(" ", "_"))
+    plain = _NUMBERED.sub("", key.strip(" *#_-")).strip(" *_")
+    return known.get(plain.casefold().replace(" ", "_"))
 
 
 def _add(fields: dict[str, object], key: str, value: object, known: Mapping[str, str]) -> None:

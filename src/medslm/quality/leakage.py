@@ -52,7 +52,13 @@ class HeldOut:
 
 
 def require_no_test_source(pairs: Sequence[Pair], test: Sequence[Question]) -> None:
-    """Raise LeakageError listing the pairs that were generated from a test question's abstract."""
+    """Raise LeakageError listing the pairs of a test question's abstract, or of none that is named."""
+    homeless = sorted(pair.id for pair in pairs if not pair.pmid.strip())
+    if homeless:
+        raise LeakageError(
+            f"{len(homeless)} pair(s) name no PMID: {', '.join(homeless)}; where they come from "
+            "cannot be known: parse again"
+        )
     held_out = {question.pmid for question in test}
     leaked = sorted(pair.id for pair in pairs if pair.pmid in held_out)
     if leaked:

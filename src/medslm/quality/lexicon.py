@@ -22,7 +22,7 @@ CLAUSE_END = re.compile(r"[,:;\u2013\u2014]|\.\s|--|\s-\s")
 
 MARKUP = re.compile(
     r"</?[a-zA-Z!][^<>]{0,200}>|```|https?://|\*\*|__|\{\{|\$\{|<\||\|>|\]\(|^\s*#"
-    r"|\\[a-zA-Z]+\{|javascript:",
+    r"|\\[a-zA-Z]+\{|javascript:|\bon(?:error|load|click|mouseover|focus)\s?=",
     re.IGNORECASE,
 )
 # Published shapes of keys: OpenAI, GitHub, Hugging Face, AWS, Google, Slack, JSON web tokens, PEM.
@@ -58,9 +58,14 @@ PROMPT_WORDS = (
     "the original question",
     "rewritten question",
     "new question",
+    "previous instructions",
+    "prior instructions",
+    "system prompt",
 )
 READER = frozenset({"you", "your", "yours", "yourself"})
 GIVEAWAY_PHRASES = ("answer is", "answer was", "correct answer")
+# "No difference was found" claims nothing: the word has to stand for itself.
+BEGINS_WITH_ANSWER = re.compile(r"\W{0,3}(yes|no|maybe)\s?[,.:;!\u2013\u2014]", re.IGNORECASE)
 GIVEAWAY_WORDS = frozenset({"yes", "maybe"})
 _FINDINGS = (
     r"(?:the|this|these|our) (?:present |current )?"
@@ -85,3 +90,70 @@ NUMBER_WORDS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS.spli
     "second": "2",
     "third": "3",
 }
+
+# A denial of the whole sentence, and everything that may stand for one: words, and beginnings of
+# words ("undescended" says "not descended").
+DENIALS = frozenset({"not", "never", "cannot"})
+_NEGATIONS = """
+    no neither nor without none lack lacks lacking absence absent except excluding instead failure
+    failures impossible insufficient inadequate ineffective independent irrelevant unable
+"""
+NEGATIONS = frozenset(_NEGATIONS.split())
+NEGATIVE_BEGINNING = re.compile(r"(?:fail|non|un(?!der|i|til))\w")
+NO_DENIAL = re.compile(r"\bor not\b|\bnot only\b|\bif not\b")
+
+# Beginnings of words that say more or less of something; "less accurate" and "more often misjudged"
+# say the same, so "more" and "less" themselves tell nothing.
+DIRECTIONS = {
+    "more": ("increas", "higher", "greater", "larger", "longer", "elevat", "rais"),
+    "less": ("decreas", "reduc", "lower", "fewer", "smaller", "shorter", "declin", "diminish"),
+}
+
+# Stems of the World Health Organization's International Nonproprietary Names ("The use of stems in
+# the selection of INN for pharmaceutical substances") that end hardly any other word, and some
+# names that are older than the stems.
+DRUG_STEMS = (
+    *("mab", "tinib", "ciclib", "statin", "sartan", "opril", "olol", "cillin", "conazole"),
+    *("prazole", "mycin", "floxacin", "triptan", "gliptin", "gliflozin", "glitazone", "parin"),
+    *("caine", "dipine", "setron", "dronate", "dronic", "lukast", "terol", "profen"),
+    *("coxib", "fibrate", "thiazide", "azepam", "azolam", "barbital", "cycline", "tadine"),
+    *("xaban", "gatran", "grel", "taxel", "rubicin", "platin", "metformin"),
+    *("warfarin", "aspirin", "heparin", "insulin", "morphine", "digoxin", "ketamine", "propofol"),
+    *("paracetamol", "methotrexate", "dexamethasone", "prednisone", "prednisolone", "tamoxifen"),
+)
+SHORTEST_DRUG = 6
+NO_DRUGS = frozenset({"cholesterol"})
+
+# Who was studied, by sex and by age.
+PEOPLE = {
+    "sex": {
+        "men": {"men", "man", "male", "males", "boys", "boy"},
+        "women": {"women", "woman", "female", "females", "girls", "girl"},
+    },
+    "age": {
+        "young": {
+            *("children", "child", "pediatric", "paediatric", "infants", "infant", "toddlers"),
+            *("newborns", "newborn", "neonates", "neonate", "neonatal", "babies", "baby"),
+            *("adolescents", "adolescent", "teenagers", "teenage", "boys", "girls", "boy", "girl"),
+        },
+        "old": {"elderly", "older", "geriatric", "seniors", "octogenarians", "nonagenarians"},
+    },
+}
+
+_ENGLISH = """
+    a about after all among an and any are as at be been before between both but by can compared
+    could did do does during each either every for from given had has have how if in into is it its
+    may more most no nor not of on or other over same so some such than that the their them then
+    there these they this those to two under until was were what when where whether which while who
+    will with within without would
+"""
+ENGLISH = frozenset(_ENGLISH.split())
+# Common words of German, Dutch, French, Spanish, Italian and Portuguese that English texts about
+# studies do not hold.
+_FOREIGN = """
+    der und mit von dem den ein eine einer eines bei zu nicht auf wird wurde wurden sich werden
+    für als ist het een van voor zijn niet bij werd aan les des du et dans pour avec une est
+    sont chez sur qui que el los las una del en y se con por sin como su entre más para il gli
+    lo di della delle dei nel nella che sono nei uma um dos em não foi com são
+"""
+FOREIGN = frozenset(_FOREIGN.split()) - ENGLISH

@@ -5,95 +5,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 
-from medslm.data.records import Pair, Question
-from medslm.quality import lexicon
+from medslm.quality import lexicon, meaning
+from medslm.quality.case import Case as Case
+from medslm.quality.case import Drop as Drop
+from medslm.quality.case import Limits as Limits
 from medslm.quality.parse import EDITS_CONTEXT, INHERITS_ANSWER, LABELS_SOURCE
-from medslm.quality.text import fold, grams, words
+from medslm.quality.text import fold, is_safe, words
 from medslm.quality.wording import has_phrase, near_identical, numbers, plain_number, stems
 
-
-class Drop(StrEnum):
-    """Why a generated pair was not kept. The values appear in files, metrics and reports."""
-
-    NOT_A_QUESTION = "not_a_question"
-    NOT_YES_NO = "not_yes_no"
-    TOO_SHORT = "too_short"
-    TOO_LONG = "too_long"
-    MARKUP = "markup"
-    SECRET = "secret"
-    REFUSAL = "refusal"
-    MENTIONS_ITS_PROMPT = "mentions_its_prompt"
-    ADDRESSES_READER = "addresses_reader"
-    REPEATS_ITSELF = "repeats_itself"
-    GIVEAWAY = "giveaway"
-    OFF_TOPIC = "off_topic"
-    COPIES_ITS_SOURCE = "copies_its_source"
-    COPIES_CONTEXT = "copies_context"
-    CHANGED_NUMBERS = "changed_numbers"
-    UNCHANGED_CONTEXT = "unchanged_context"
-    EDITS_TOO_MUCH = "edits_too_much"
-    UNCHANGED_ANSWER = "unchanged_answer"
-    EMPTY_LONG_ANSWER = "empty_long_answer"
-    UNSUPPORTED_BY_VOTES = "unsupported_by_votes"
-    DUPLICATE = "duplicate"
-    CONTRADICTION = "contradiction"
-    LEAKS_HELD_OUT = "leaks_held_out"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The thresholds of the rules; params.yaml has the reason of each."""
-
-    min_words: int
-    max_words: int
-    near_identical: float
-    copied_words: int
-    min_overlap: float
-    require_long_answer: bool
-    min_support: float | None
-    leak_overlap: float
-    max_edit_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A pair with what it is judged against.
-
-    ``support`` is how far a verifier's votes let the claim stand, None where none was asked.
-    """
-
-    pair: Pair
-    source: Question
-    support: float | None
-    limits: Limits
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The question's words."""
-        return words(self.pair.question)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The texts that a teacher wrote; a question that is the source's own is not one."""
-        own = () if self.pair.strategy in _KEEPS_QUESTION else (self.pair.question,)
-        return (*own, self.pair.long_answer)
-
-    @property
-    def abstracts(self) -> tuple[str, str]:
-        """The pair's own abstract, "" without one, and the source's: what only the first has is new."""
-        return self.pair.context or "", self.source.context
-
-
 Rule = Callable[[Case], bool]
-
-_KEEPS_QUESTION = {EDITS_CONTEXT, LABELS_SOURCE}
 
 REPEATED_RUN = (
     4  # comparisons rightly say three words twice ("patients with ... patients with ...")
 )
+
+
+def wrong_source(case: Case) -> bool:
+    """Drop pairs whose id names another source than they say they have.
+
+    `parse` makes ids of ask, PMID and index; where the two differ, a file was mixed up later.
+    """
+    return case.pair.id.split(":")[-2:-1] != [case.pair.pmid]
 
 
 def not_a_question(case: Case) -> bool:
@@ -130,6 +63,16 @@ def too_short(case: Case) -> bool:
 def too_long(case: Case) -> bool:
     """Drop questions with more words than a question has."""
     return len(case.pair.question.split()) > case.limits.max_words
+
+
+def not_english(case: Case) -> bool:
+    """Drop texts in another language or script."""
+    return not all(meaning.is_english(text) for text in case.texts)
+
+
+def bad_unicode(case: Case) -> bool:
+    """Drop texts with characters that no reader sees; `parse` refuses them, other files may not."""
+    return not all(is_safe(text) for text in (*case.texts, case.pair.context or ""))
 
 
 def markup(case: Case) -> bool:
@@ -180,9 +123,30 @@ def giveaway(case: Case) -> bool:
 def off_topic(case: Case) -> bool:
     """Drop questions most of whose content words occur nowhere in their source."""
     asked = stems(case.pair.question)
-    source = case.source
-    known = stems(f"{source.question} {source.context} {source.long_answer}")
+    known = stems(case.known)
     return not asked or len(asked & known) / len(asked) < case.limits.min_overlap
+
+
+def answer_not_in_context(case: Case) -> bool:
+    """Drop pairs whose question and reason together speak of another study than their source.
+
+    Without a reason there is nothing to compare.
+    """
+    if not case.pair.long_answer:
+        return False
+    said = stems(f"{case.pair.question} {case.pair.long_answer}")
+    return len(said & stems(case.known)) < case.limits.min_grounding * len(said)
+
+
+def says_another_answer(case: Case) -> bool:
+    """Drop pairs whose reason begins with another answer than the one they claim: "No, ..."."""
+    begins = lexicon.BEGINS_WITH_ANSWER.match(case.pair.long_answer)
+    return begins is not None and begins.group(1).casefold() != case.pair.answer
+
+
+def unknown_names(case: Case) -> bool:
+    """Drop texts with an acronym, a code or a drug that the source does not know."""
+    return any(meaning.unknown_names(text, case.known) for text in case.texts)
 
 
 def copies_its_source(case: Case) -> bool:
@@ -199,17 +163,44 @@ def copies_context(case: Case) -> bool:
     """Drop questions that hold a long run of words of the abstract."""
     size = case.limits.copied_words
     asked = case.words
-    if len(asked) < size:
-        return False
-    return not grams(asked, size).isdisjoint(grams(words(case.source.context), size))
+    context = f" {fold(case.source.context)} "
+    return any(
+        f" {' '.join(asked[start : start + size])} " in context
+        for start in range(len(asked) - size + 1)
+    )
 
 
 def changed_numbers(case: Case) -> bool:
-    """Drop texts with a number that neither question, abstract nor conclusion has."""
-    source = case.source
-    known = numbers(f"{source.question} {source.context} {source.long_answer}")
+    """Drop questions with a number that neither question, abstract nor conclusion has."""
     asked = {plain_number(found) for found in lexicon.NUMBER.findall(case.pair.question)}
-    return not asked <= known
+    return bool(asked) and not asked <= numbers(case.known)
+
+
+def changed_negation(case: Case) -> bool:
+    """Drop rewrites that deny what the source asks, or the other way round.
+
+    Only a denial counts for which the other text has nothing that could mean the same.
+    """
+    asked, source = case.pair.question, case.source.question
+    return (meaning.denies(asked) and not meaning.may_deny(source)) or (
+        meaning.denies(source) and not meaning.may_deny(asked)
+    )
+
+
+def changed_direction(case: Case) -> bool:
+    """Drop rewrites that ask for less where the source asks for more, or the other way round."""
+    ways = {meaning.direction(case.pair.question), meaning.direction(case.source.question)}
+    return ways == {"more", "less"}
+
+
+def changed_people(case: Case) -> bool:
+    """Drop rewrites about men where the source is about women, about old people for children, …"""
+    return meaning.other_people(case.pair.question, case.known)
+
+
+def changed_answer(case: Case) -> bool:
+    """Drop rewrites with another answer than the gold one: a rewrite keeps it."""
+    return case.pair.answer != case.source.answer
 
 
 def unchanged_context(case: Case) -> bool:
@@ -245,10 +236,13 @@ def unsupported_by_votes(case: Case) -> bool:
 
 
 RULES: dict[Rule, Drop] = {
+    wrong_source: Drop.WRONG_SOURCE,
     not_a_question: Drop.NOT_A_QUESTION,
     not_yes_no: Drop.NOT_YES_NO,
     too_short: Drop.TOO_SHORT,
     too_long: Drop.TOO_LONG,
+    not_english: Drop.NOT_ENGLISH,
+    bad_unicode: Drop.BAD_UNICODE,
     markup: Drop.MARKUP,
     secret: Drop.SECRET,
     refusal: Drop.REFUSAL,
@@ -257,10 +251,17 @@ RULES: dict[Rule, Drop] = {
     repeats_itself: Drop.REPEATS_ITSELF,
     giveaway: Drop.GIVEAWAY,
     off_topic: Drop.OFF_TOPIC,
+    answer_not_in_context: Drop.ANSWER_NOT_IN_CONTEXT,
+    says_another_answer: Drop.SAYS_ANOTHER_ANSWER,
+    unknown_names: Drop.UNKNOWN_NAMES,
     copies_its_source: Drop.COPIES_ITS_SOURCE,
     contradicts_its_source: Drop.CONTRADICTION,
     copies_context: Drop.COPIES_CONTEXT,
     changed_numbers: Drop.CHANGED_NUMBERS,
+    changed_negation: Drop.CHANGED_NEGATION,
+    changed_direction: Drop.CHANGED_DIRECTION,
+    changed_people: Drop.CHANGED_PEOPLE,
+    changed_answer: Drop.CHANGED_ANSWER,
     unchanged_context: Drop.UNCHANGED_CONTEXT,
     edits_too_much: Drop.EDITS_TOO_MUCH,
     unchanged_answer: Drop.UNCHANGED_ANSWER,
@@ -270,12 +271,18 @@ RULES: dict[Rule, Drop] = {
 
 # Every teacher writes a reason and makes a claim. A real question needs no check of its wording,
 # but among unlabelled ones are some that yes, no or maybe cannot answer.
-_ANY = {markup, secret, refusal, empty_long_answer, unsupported_by_votes}
+_ANY = {
+    *(wrong_source, bad_unicode, not_english, markup, secret, refusal, says_another_answer),
+    *(empty_long_answer, unsupported_by_votes),
+}
 _EDITED = {unchanged_context, edits_too_much, unchanged_answer}
+_REWRITTEN = {
+    *(changed_numbers, changed_negation, changed_direction, changed_people, changed_answer),
+}
 _SHAPE = {not_a_question, not_yes_no, too_short, too_long}
 _RULES_OF: dict[str, set[Rule]] = {
     INHERITS_ANSWER: set(RULES) - _EDITED,
-    "new": set(RULES) - _EDITED - {changed_numbers},
+    "new": set(RULES) - _EDITED - _REWRITTEN,
     EDITS_CONTEXT: _ANY | _EDITED,
     LABELS_SOURCE: _ANY | _SHAPE | {contradicts_its_source},
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medslm.params import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Bound = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -31,8 +32,10 @@ class RuleParams(Section):
     min_words: Count
     max_words: Count
     near_identical: Annotated[float, Field(gt=0, le=1)]
+    near_duplicate: Annotated[float, Field(gt=0, le=1)]
     copied_words: Annotated[int, Field(ge=2)]
     min_overlap: Share
+    min_grounding: Share
     require_long_answer: bool
     min_support: Share | None
     leak_overlap: Annotated[float, Field(gt=0, le=1)]
@@ -82,6 +85,27 @@ class DoubtParams(Section):
     enabled: bool
     folds: Annotated[int, Field(ge=2)]
     strength: Annotated[float, Field(gt=0)]
+
+
+class LeakageParams(Section):
+    """When a text repeats a held-out one; params.yaml says what each knob does."""
+
+    hit_letters: Bound
+    near_letters: Bound
+    hit_runs: Bound
+    near_runs: Bound
+    embeddings: bool
+    hit_cosine: Bound
+    near_cosine: Bound
+    acknowledged: list[str]
+
+    @model_validator(mode="after")
+    def _hits_are_near(self) -> LeakageParams:
+        """A hit is nearer than near."""
+        for name in ("letters", "runs", "cosine"):
+            if getattr(self, f"hit_{name}") < getattr(self, f"near_{name}"):
+                raise ValueError(f"hit_{name} is below near_{name}: a hit has to be the closer one")
+        return self
 
 
 class ExpectationParams(Section):

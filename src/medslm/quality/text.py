@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Characters that show nothing and may hide or reorder text: whole categories of Unicode (controls,
 # formats, surrogates, private use, unassigned), plus the blanks and selectors that Unicode lists as
-# Default_Ignorable_Code_Point outside them, and the mark of a byte that was no text (U+FFFD).
+# Default_Ignorable_Code_Point outside them, and the marks of an object or a byte that was no text
+# (U+FFFC, U+FFFD).
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _HIDDEN_RANGES = (
     (0x034F, 0x034F),
     (0x115F, 0x1160),
     (0x17B4, 0x17B5),
     (0x180B, 0x180F),
+    (0x2800, 0x2800),  # a blank of Braille: no Default_Ignorable, but as invisible
     (0x3164, 0x3164),
     (0xFE00, 0xFE0F),
     (0xFFA0, 0xFFA0),
-    (0xFFFD, 0xFFFD),
+    (0xFFFC, 0xFFFD),
     (0xE0100, 0xE01EF),
 )
 _HIDDEN = {point for low, high in _HIDDEN_RANGES for point in range(low, high + 1)}
@@ -32,6 +35,8 @@ _WORD = re.compile(r"[^\W_]+")
 
 def is_safe(text: str) -> bool:
     """Tell whether every character is one a reader can see, or plain layout."""
+    if text.isascii() and text.isprintable():  # most texts, at once
+        return True
     marks = 0
     for char in text:
         if char.isascii():
@@ -52,11 +57,13 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+@lru_cache(maxsize=4096)  # every rule asks for the words of the same few texts
 def words(text: str) -> tuple[str, ...]:
     """Return the words for comparing: NFKC, case folded, without punctuation."""
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
+@lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """Return the form in which two texts count as the same."""
     return " ".join(words(text))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from medslm.quality import lexicon
+from medslm.quality.meaning import denies
 from medslm.quality.text import fold, grams, jaccard, words
 
 SAME_QUESTION_GRAM = 3  # runs of three words: order counts, one exchanged word costs three runs
@@ -25,17 +28,33 @@ def has_phrase(text: str, phrases: tuple[str, ...]) -> bool:
     return any(f" {phrase} " in folded for phrase in phrases)
 
 
-def stems(text: str) -> set[str]:
+@lru_cache(maxsize=2048)
+def stems(text: str) -> frozenset[str]:
     """Return the beginnings of the words that carry content."""
-    return {word[:_STEM] for word in words(text) if len(word) >= _CONTENT_WORD or word.isdigit()}
+    return frozenset(
+        word[:_STEM] for word in words(text) if len(word) >= _CONTENT_WORD or word.isdigit()
+    )
 
 
-def numbers(text: str) -> set[str]:
+def same_content(one: str, other: str, bound: float) -> bool:
+    """Tell whether two texts share ``bound`` of their content words, all numbers, and denial.
+
+    Order does not count: "Does X reduce Y?" and "Is Y reduced by X?" ask the same.
+    """
+    a, b = stems(one), stems(other)
+    return (
+        len(a & b) >= bound * len(a | b)
+        and numbers(one) == numbers(other)
+        and denies(one) == denies(other)
+    )
+
+
+@lru_cache(maxsize=2048)
+def numbers(text: str) -> frozenset[str]:
     """Return every number of the text in one form, whether in digits or in words."""
     digits = {plain_number(found) for found in lexicon.NUMBER.findall(text)}
-    return digits | {
-        lexicon.NUMBER_WORDS[word] for word in words(text) if word in lexicon.NUMBER_WORDS
-    }
+    said = (lexicon.NUMBER_WORDS[word] for word in words(text) if word in lexicon.NUMBER_WORDS)
+    return frozenset({*digits, *said})
 
 
 def plain_number(number: str) -> str:

@@ -21,7 +21,9 @@ from medslm.student.labels import (
     require_sharing,
 )
 from medslm.student.last_layer import answer_only
+from medslm.student.memory import keep_freed_memory
 from medslm.student.methods import load_tuned, prefix_cache, virtual_tokens
+from medslm.student.norms import fuse_norms
 from medslm.student.padding import padded_ids
 from medslm.student.progress import Progress
 from medslm.student.prompting import encode, label_tokens
@@ -85,7 +87,9 @@ class AnswerHead:
 
         self.model = loaded.model
         self.lm = causal_lm(self.model)
+        keep_freed_memory()
         use_blocks(self.lm)
+        fuse_norms(self.lm)
         self.body = self.lm.base_model
         self.output = OutputLayer(self.lm)
         labels = list(label_tokens(loaded.tokenizer).values())

@@ -15,13 +15,12 @@ from medslm.errors import CredentialsError, MedslmError, ParamsError, TeacherDow
 from medslm.files import MAX_LINE_BYTES, loads_strict
 from medslm.teacher import stops
 from medslm.teacher.batch_rows import Remote, read_remote, text_of
+from medslm.teacher.client import client_headers, open_client, open_http
 from medslm.teacher.retry import Meaning, backoff_s, classify, retry_after_s
 from medslm.teacher.stops import Rules
 from medslm.teacher.wire import (
     NoAnswer,
     Refused,
-    client_headers,
-    open_client,
     redacted,
     refusal,
     silence,
@@ -67,7 +66,7 @@ class BatchWire:
         self._clock = clock
         self._max_file_bytes = max_file_bytes
         self._headers = client_headers(key)
-        self._client = open_client(base_url, key, rules.timeout_s, 1, self._headers)
+        self._client = open_client(base_url, key, rules.timeout_s, open_http(1), self._headers)
 
     def close(self) -> None:
         """Close all connections."""

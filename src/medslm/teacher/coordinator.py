@@ -35,8 +35,6 @@ _GRACE_S = 30.0
 _TELL_AFTER_S = 5.0
 # A limit per minute, `rpm` say, asks for this wait at most; what is longer the server asked for.
 _OWN_LIMIT_S = 65.0
-# Between so many sends we listen: at an unknown limit fewer run into the refusal of the first.
-_AT_ONCE = 2
 _COUNTED = ("prompt_tokens", "completion_tokens")
 
 
@@ -123,15 +121,17 @@ class Coordinator:
         """Yield replies in groups; raise what stops the job after what is in flight was yielded."""
         waiting = iter(requests)
         with deferred(lambda: self._outcomes.put(None)) as stopping, self._crew:
+            found: list[Reply] = []
             while True:
                 self._heed(stopping)
                 replies, pause = self._launch(waiting)
-                if replies:
-                    yield replies
+                # Sending has made the bodies durable, too; where nothing was sent this does.
+                self._journal.sync()
+                if found or replies:
+                    yield found + replies
                 if not self._pacer.in_flight and pause is None:
                     break
-                if replies := self._settle(self._next(pause), stopping):
-                    yield replies
+                found = self._settle(self._next(pause), stopping)
         if self._fatal is not None:
             raise self._fatal
         if self._aside:
@@ -153,7 +153,7 @@ class Coordinator:
         chosen: list[_Task] = []
         pause: float | None = None
         while self._fatal is None and pause is None:
-            if len(chosen) == _AT_ONCE:
+            if len(chosen) == self._pacer.at_once:
                 pause = 0.0
                 break
             task = self._take(waiting)
@@ -247,7 +247,10 @@ class Coordinator:
             return found
 
     def _settle(self, outcomes: Sequence[_Outcome], stopping: Stopping) -> list[Reply]:
-        """Put all bodies on the disk, then decide on every outcome."""
+        """Write all bodies down, then decide on every outcome.
+
+        The replies rest on bodies that are on the disk with the next sending or sync.
+        """
         self._store(outcomes)
         self._heed(stopping)
         replies = []
@@ -289,7 +292,7 @@ class Coordinator:
             used = None if seen.usage is None else sum(seen.usage.get(n, 0) for n in _COUNTED)
             self._pacer.succeeded(task.flight, used, result.headers)
         if bodies:
-            self._journal.received(bodies)
+            self._journal.received(bodies, durable=False)
 
     def _decide(self, task: _Task, *, again: bool) -> Reply | None:
         """Return the reply that the last body gives, if it gives one; otherwise arrange the next try.

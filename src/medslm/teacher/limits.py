@@ -12,6 +12,10 @@ from medslm.teacher.refusals import Gate, Width
 __all__ = ["Pacer", "Sent"]
 
 _FIRST_WIDTH = 8
+# At an unknown limit as many run into a refusal as leave before the first is heard: so many, or one
+# in so many of what the last minute took.
+_AT_ONCE = 2
+_SHARE = 128
 # By so much a server's minute may be ahead of ours; within it nothing can be tried.
 _SOON_S = 3.0
 
@@ -55,6 +59,11 @@ class Pacer:
     def width(self) -> int:
         """The number of requests that may be on their way, for now."""
         return 1 if self._gate.closed else int(self._width.value)
+
+    @property
+    def at_once(self) -> int:
+        """The number of requests that may leave before one listens to what came back."""
+        return max(_AT_ONCE, self._minute.count // _SHARE)
 
     @property
     def stuck_s(self) -> float:

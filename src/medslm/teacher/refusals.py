@@ -21,6 +21,7 @@ _LEAST_PATIENCE_S = 0.25
 _SHORT_PAUSE_S = 0.1
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 16.0
+_SKIPPED = 3
 _NEAR_S = 3.0  # a window opens when its oldest request is a minute old, give or take its way
 _FEW = 3  # with fewer on their way it is no limit on concurrency that refuses
 
@@ -171,8 +172,12 @@ class Gate:
         """Wait 0.5, 1, 2, ... 16 s for the next probe, but not past the moment a window opens.
 
         The first wish of the server's is believed; without one, what looks like chance waits less.
+        Where a limit refused in spite of a wish, three steps are skipped: its wishes are too short.
         """
-        seconds = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._pauses - 1, 10))
+        wrong = self._pauses > 1 and asked_s is not None
+        skipped = _SKIPPED if wrong and self._verdict.doubt(now, 0) >= _LIKELY else 0
+        steps = min(self._pauses - 1 + skipped, 10)
+        seconds = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**steps)
         if self._pauses == 1 and asked_s is not None:
             seconds = 0.0
         elif self._pauses == 1 and self._verdict.doubt(now, 0) < _PERHAPS:

@@ -57,8 +57,15 @@ class Journal(Protocol):
         """Return when all intents are on the disk: only then may they be sent."""
         ...
 
-    def received(self, bodies: Sequence[Body]) -> None:
-        """Return when all bodies are on the disk: only then may they be read."""
+    def received(self, bodies: Sequence[Body], *, durable: bool = True) -> None:
+        """Return when all bodies are on the disk: only then may a reply be made of them.
+
+        Not ``durable``, they are on the disk when the next ``sending`` or ``sync`` returns.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Return when everything written before is on the disk."""
         ...
 
     def void(self, key: str, why: str) -> None:

@@ -22,6 +22,7 @@ from medslm.teacher.journal import (
     decode,
     encode,
     fields_of,
+    lines_of,
     read_index,
     read_line,
 )
@@ -97,7 +98,7 @@ class View:
         try:
             return read_line(decode(line))
         except ValueError as exc:
-            number = os.pread(self._descriptor, offset, 0).count(b"\n") + 1
+            number = sum(1 for _, start, _ in lines_of(self._descriptor) if start <= offset)
             raise damaged(self._path, number, exc) from None
 
 
@@ -105,9 +106,9 @@ class Store(View):
     """A view that also writes, made by `open_store`, which holds the lock meanwhile.
 
     For one thread. A method that writes returns when its lines are on the disk, but for `void` and
-    `lost`, and replies whose bodies are there already: those lines come with the next group or at
-    the end. After a failed write or fsync
-    nothing more is written, and it is not tried again: the next opening reads what is really there.
+    `lost`, bodies that may wait, and replies whose bodies are written already: those lines come
+    with the next group, `sync` or the end. After a failed write or fsync nothing more is written,
+    and it is not tried again: the next opening reads what is really there.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -140,9 +141,9 @@ class Store(View):
         self._write([encode("sent", intent.key, intent.micros, {}) for intent in intents])
         self._adrift.difference_update(intent.key for intent in intents)
 
-    def received(self, bodies: Sequence[Body]) -> None:
-        """Return when all bodies are on the disk: only then may they be read."""
-        self._write([body_line(body) for body in bodies])
+    def received(self, bodies: Sequence[Body], *, durable: bool = True) -> None:
+        """Return when all bodies are on the disk, or, if not ``durable``, when they are written."""
+        self._write([body_line(body) for body in bodies], durable=durable)
 
     def void(self, key: str, why: str) -> None:
         """Note that an attempt cost nothing. Durable with the next group: till then it counts."""

@@ -1,20 +1,22 @@
-"""The only module that knows the openai package: one chat completion over HTTP, no retries."""
+"""One chat completion over HTTP through a client of the openai package, without retries."""
 
 from __future__ import annotations
 
-import logging
-import os
+import contextlib
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medslm.errors import CredentialsError
+from medslm.teacher.client import client_headers, empty_request, open_client, open_http
 from medslm.teacher.replies import Reply
 from medslm.teacher.requests import Request
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, OpenAI
+    from httpx2 import Response
+    from openai import APIStatusError
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -83,7 +85,9 @@ class Wire:
         self._response_format = response_format
         self._service_tier = service_tier
         self._headers = client_headers(key)
-        self._client = open_client(base_url, key, timeout_s, connections, self._headers)
+        self._http = open_http(connections)
+        self._client = open_client(base_url, key, timeout_s, self._http, self._headers)
+        self._empty = empty_request(self._client, self._http, self._headers, timeout_s)
 
     def close(self) -> None:
         """Close all connections."""
@@ -116,37 +120,51 @@ class Wire:
         The answer is bounded in bytes, and in total time by the timeout.
         """
         import httpx2
-        import openai
 
-        try:
-            return self._read(request, max_tokens, structured)
-        except openai.APIStatusError as exc:
-            raise refusal(exc, self._key) from exc
-        except (openai.APIConnectionError, httpx2.HTTPError) as exc:
-            raise self._no_answer(exc) from exc
-
-    def _read(self, request: Request, max_tokens: int | None, structured: bool) -> Answered:
-        deadline = time.monotonic() + self._timeout_s
-        body = bytearray()
         arguments = self.arguments(request, max_tokens=max_tokens, structured=structured)
-        # As extra_body the arguments go out as they are; otherwise the client walks through all of
-        # them by their types first, which takes a fifth of its time.
-        create = self._client.chat.completions.with_streaming_response.create
-        with create(
-            model=request.model, messages=[], extra_body=arguments, extra_headers=self._headers
-        ) as response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    del body[MAX_BODY_BYTES:]
-                    break
-                if time.monotonic() > deadline:
-                    raise NoAnswer(f"no whole answer within {self._timeout_s:g} s", charged=True)
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            with contextlib.closing(self._send(arguments)) as response:
+                body = self._read(response, deadline)
+        except httpx2.HTTPError as exc:
+            raise self._no_answer(exc) from exc
+        headers = dict(response.headers)
+        if not response.is_success:
+            raise refused(response.status_code, inner_error(body), headers, self._key)
         if "html" in headers.get("content-type", "").lower() or body.lstrip()[:1] == b"<":
             # A captive portal or a proxy, not the endpoint: another time the request will do.
             raise NoAnswer("a web page instead of an answer", charged=False)
-        return Answered(self.redact(bytes(body)), headers.get("x-request-id"), headers)
+        return Answered(self.redact(body), headers.get("x-request-id"), headers)
+
+    def _send(self, arguments: Mapping[str, Any]) -> Response:
+        """Send a body and return the answer as soon as its headers are there.
+
+        Through the client's own HTTP, with the client's own address and headers; the client would
+        put those together anew for each request, which takes longer than all the rest.
+        """
+        import httpx2
+
+        text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        empty = self._empty
+        request = httpx2.Request(
+            *(empty.method, empty.url),
+            headers=empty.headers,
+            content=text.encode(),
+            extensions=empty.extensions,
+        )
+        return self._http.send(request, stream=True)
+
+    def _read(self, response: Response, deadline: float) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                del body[MAX_BODY_BYTES:]
+                break
+            if time.monotonic() > deadline:
+                what = f"no whole answer within {self._timeout_s:g} s"
+                raise NoAnswer(what, charged=response.is_success)
+        return bytes(body)
 
     def arguments(
         self, request: Request, *, max_tokens: int | None, structured: bool
@@ -171,10 +189,11 @@ class Wire:
         }
 
     def _no_answer(self, exc: Exception) -> NoAnswer:
+        import httpx2
         import openai
 
         found = silence(exc, self._key)
-        if isinstance(exc, openai.APITimeoutError):
+        if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException)):
             return NoAnswer(f"no answer within {self._timeout_s:g} s", charged=found.charged)
         return found
 
@@ -184,13 +203,33 @@ class Wire:
 
 
 def refusal(exc: APIStatusError, key: str | None) -> Refused:
-    """Return an HTTP error in the server's words, without the key."""
+    """Return an HTTP error that the client raised in the server's words, without the key."""
     headers = {name.lower(): value for name, value in exc.response.headers.items()}
-    # Not a whole web page: only what an error body says itself.
-    said = "no reason given"
-    if isinstance(exc.body, dict):
-        said = str(exc.body.get("message") or exc.body.get("detail") or "")
-    return Refused(exc.status_code, exc.code, exc.type, short(said, key), headers)
+    return refused(exc.status_code, exc.body, headers, key)
+
+
+def refused(status: int, error: object, headers: Mapping[str, str], key: str | None) -> Refused:
+    """Return an HTTP error in the words of its error object, without the key."""
+    if not isinstance(error, dict):  # not a whole web page: only what an error body says itself
+        return Refused(status, None, None, "no reason given", headers)
+    code, kind = error.get("code"), error.get("type")
+    said = str(error.get("message") or error.get("detail") or "")
+    return Refused(
+        status,
+        None if code is None else str(code),
+        kind if isinstance(kind, str) else None,
+        short(said, key),
+        headers,
+    )
+
+
+def inner_error(body: bytes) -> object:
+    """Return the error object of a body: under "error" or all of it; None if it is no JSON."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value.get("error", value) if isinstance(value, dict) else value
 
 
 def silence(exc: Exception, key: str | None) -> NoAnswer:
@@ -244,45 +283,3 @@ def read_key(environ: Mapping[str, str], variable: str | None, name: str) -> str
             "has; copy the key again, on one line"
         )
     return key
-
-
-def open_client(
-    base_url: str, key: str | None, timeout_s: float, connections: int, headers: dict[str, Any]
-) -> OpenAI:
-    """Make a client that does only what it is told, whatever OPENAI_* variables say."""
-    import httpx2
-    import openai
-
-    # Importing openai sets the level that OPENAI_LOG names.
-    logging.getLogger("openai").setLevel(logging.WARNING)
-    http = openai.DefaultHttpxClient(
-        follow_redirects=False,
-        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-    )
-    return openai.OpenAI(
-        api_key=key or "none",
-        admin_api_key="",
-        organization="",
-        project="",
-        webhook_secret="",
-        base_url=base_url,
-        timeout=timeout_s,
-        max_retries=0,
-        http_client=http,
-        default_headers=headers,
-    )
-
-
-def client_headers(key: str | None) -> dict[str, Any]:
-    """Return our headers, with every one that the environment could add omitted."""
-    from openai import Omit
-
-    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-    foreign = {line.partition(":")[0].strip() for line in lines if ":" in line}
-    authorization = Omit() if key is None else f"Bearer {key}"
-    return {
-        **dict.fromkeys(foreign, Omit()),
-        "OpenAI-Organization": Omit(),
-        "OpenAI-Project": Omit(),
-        "Authorization": authorization,
-    }

@@ -1,0 +1,59 @@
+"""Planted defects are found, clean pairs stay, and the numbers in metrics/planted.json are these."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from benchmarks.planted import measure
+
+from medslm.files import read_json
+from medslm.quality.embeddings import PACKAGE, MiniLM
+from tests.code_deps import ROOT
+from tests.quality.planted import KINDS, PER_KIND, REPLIES, RULES, VECTORS
+
+MOST_FALSE_DROPS = 0.03
+FEWEST_PARAPHRASES = 0.9
+
+
+@pytest.fixture(scope="module")
+def by_letters():
+    return measure(ROOT / "params.yaml", None)
+
+
+def test_every_kind_that_rules_promise_is_found_each_of_fifty_times(by_letters):
+    kinds = by_letters["kinds"]
+
+    assert set(kinds) == {*KINDS, *(f"reply_{name}" for name in REPLIES)}
+    assert {row["planted"] for row in kinds.values()} == {PER_KIND} == {50}
+    promised = {name: row["recall"] for name, row in kinds.items() if row["by"] == RULES}
+    assert len(promised) > 40
+    assert {name: recall for name, recall in promised.items() if recall < 1} == {}
+
+
+def test_clean_pairs_stay_and_stop_nothing(by_letters):
+    assert by_letters["clean"]["pairs"] == 360
+    assert by_letters["clean"]["share"] < MOST_FALSE_DROPS
+    assert by_letters["stops"] == 0
+
+
+def test_what_needs_more_than_rules_is_told_and_not_promised(by_letters):
+    kinds = by_letters["kinds"]
+
+    assert kinds["label_flip_of_a_new_pair"]["recall"] < 0.1
+    assert kinds["test_question_paraphrased"]["recall"] < 0.1
+
+
+def test_the_numbers_in_git_are_these(by_letters):
+    assert read_json(ROOT / "metrics" / "planted.json")["letters"] == by_letters
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec(PACKAGE) is None, reason="needs the extra `embeddings`"
+)
+def test_paraphrases_of_test_studies_are_found_by_their_vectors():
+    found = measure(ROOT / "params.yaml", MiniLM())
+
+    assert {row["by"] for row in found["kinds"].values()} == {VECTORS}
+    assert all(row["recall"] >= FEWEST_PARAPHRASES for row in found["kinds"].values())
+    assert found["clean"]["share"] < MOST_FALSE_DROPS
