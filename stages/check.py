@@ -12,6 +12,7 @@ from medslm.errors import ParamsError, stage
 from medslm.files import read_jsonl, write_json, write_jsonl, writing_folder
 from medslm.params import load_all, load_section
 from medslm.quality.check import check
+from medslm.quality.decisions import outdated, read_decisions
 from medslm.quality.embeddings import MiniLM, require_package
 from medslm.quality.expectations import evaluate
 from medslm.quality.expected import Table
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 @click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--dev", type=click.Path(path_type=Path), required=True)
 @click.option("--test", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--review", type=click.Path(path_type=Path), required=True, help="Decisions of people."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--metrics", type=click.Path(path_type=Path), required=True)
 @stage
@@ -46,10 +50,11 @@ def main(
     unlabelled: Path,
     dev: Path,
     test: Path,
+    review: Path,
     out: Path,
     metrics: Path,
 ) -> None:
-    """Read pairs, votes and all parts, write kept and dropped, the report and the counts."""
+    """Read pairs, votes, decisions and all parts, write kept and dropped, the report and the counts."""
     limits = Limits(**load_section(params, "quality.rules", RuleParams).model_dump())
     guarding = load_section(params, "quality.leakage", LeakageParams)
     if guarding.embeddings:
@@ -68,13 +73,16 @@ def main(
         "dev": read_jsonl(dev, Question),
         "test": read_jsonl(test, Question),
     }
+    decisions = read_decisions(review)
 
     bounds = Bounds(**guarding.model_dump(exclude={"embeddings", "acknowledged"}))
     embed = MiniLM() if guarding.embeddings else None
     matches = Guard(parts["dev"], parts["test"], bounds, embed).matches(candidates)
     require_no_test_hit(matches, frozenset(guarding.acknowledged))
     leaking = {match.pair_id for match in matches}
-    checked = check(candidates, ballots, limits=limits, leaking=leaking, **parts)
+    checked = check(
+        candidates, ballots, limits=limits, leaking=leaking, decisions=decisions, **parts
+    )
     rows = rows_of(checked.kept, ballots, leak_overlap=limits.leak_overlap, **parts)
     expected = suite(ask=ask, strategy=strategy, min_kept=floors[strategy], **whole)
     report = report_of("pairs", ask, evaluate(Table(COLUMNS, rows), expected).outcomes)
@@ -87,6 +95,11 @@ def main(
         write_jsonl(folder / "matches.jsonl", matches)
         write_json(folder / "expectations.json", as_json(report))
     write_json(metrics, counts)
+    if old := outdated(candidates, decisions):
+        log.warning(
+            "%s: %d pair(s) changed since they were decided on and have to be looked at again: %s",
+            *(ask, len(old), ", ".join(old[:5])),
+        )
     log.info(
         "%s: kept %d of %d pairs; expectations: %d of %d hold, %d critical failed",
         *(ask, len(checked.kept), len(candidates), report.statistics.successful),

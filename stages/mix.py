@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from medslm.data.mix import Mix, mix, repeated
+from medslm.data.quotas import within
 from medslm.data.records import Pair, Question
-from medslm.data.variants import Variants, asks_of, length_of
+from medslm.data.variants import Balanced, Variants, asks_of, length_of
 from medslm.errors import ParamsError, stage
 from medslm.files import read_jsonl, write_jsonl
 from medslm.params import load_all
@@ -35,12 +36,17 @@ def main(params: Path, variant: str, train: Path, unlabelled: Path, pool: Path, 
     questions = read_jsonl(train, Question), read_jsonl(unlabelled, Question)
 
     def mixed(name: str) -> Mix:
-        asks = asks_of(variants[name])
+        entry = variants[name]
+        asks = asks_of(entry)
         if unknown := [ask for ask in asks if ask not in known]:
             raise ParamsError(
                 f"{params}: variants.{name}: {unknown[0]!r} is not one of asks: {sorted(known)}"
             )
-        return mix(*questions, {ask: read_jsonl(pool / f"{ask}.jsonl", Pair) for ask in asks})
+        kept = {ask: read_jsonl(pool / f"{ask}.jsonl", Pair) for ask in asks}
+        whole = mix(*questions, kept)
+        return (
+            within(whole, entry.quotas, seed=entry.seed) if isinstance(entry, Balanced) else whole
+        )
 
     examples, left_out = mixed(variant)
     if (longer := length_of(variants, variant)) is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import browser as chromium
 from tests.tiny import make_tiny_llama
 
 # The same examples every time; slow first calls (imports) are not failures.
@@ -40,6 +42,17 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random four-layer Llama."""
     return make_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
+    """A headless Chromium; tests that need it are skipped by name where none is installed."""
+    program = chromium.find()
+    if program is None:
+        pytest.skip(f"none of {', '.join(chromium.NAMES)} is installed")
+    running = chromium.Browser(program, tmp_path_factory.mktemp("chromium"))
+    yield running
+    running.close()
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ class Project:
             (root / folder).mkdir(parents=True)
         for kept in ("data/checked/.gitkeep", "metrics/quality/.gitkeep"):
             (root / kept).touch()
+        (root / "data/review.jsonl").touch()
         shutil.copyfile(ROOT / ".dvc/config", root / ".dvc/config")
         shutil.copyfile(ROOT / ".dvc/.gitignore", root / ".dvc/.gitignore")
         self._write_data()
@@ -63,6 +64,10 @@ class Project:
         """Run `medslm run` and return the names of the stages that ran or came from the run cache."""
         done = self._run([MEDSLM, "run", *targets])
         return re.findall(r"^Running stage '(.+)':", done.stdout, re.MULTILINE)
+
+    def medslm(self, *words: str) -> str:
+        """Run medslm and return what it prints; AssertionError if it fails."""
+        return self._run([MEDSLM, *words]).stdout
 
     def params(self) -> dict:  # type: ignore[type-arg]  # whatever params.yaml holds
         """Return params.yaml as a dict."""

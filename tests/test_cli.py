@@ -31,6 +31,7 @@ def test_every_verb_has_help_and_stands_in_the_readme():
 
     assert set(main.commands) == {
         *["run", "profile", "plan", "compare", "promote", "rollback", "replies", "sweep"],
+        *["review", "export"],
     }
     for name, command in main.commands.items():
         assert command.help

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from medslm.data.records import Dropped, Pair
+from medslm.files import read_jsonl, write_jsonl
+from medslm.quality.decisions import Download, content_of
 from tests.project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -22,6 +25,7 @@ ALL = {
     "pool",
     "doubt",
     "validate_inputs",
+    "diversity",
     "gate",
     "validate_mixes",
     "gate_mixes",
@@ -161,3 +165,21 @@ def test_only_the_knobs_change_is_seen_by_git_after_a_rerun_to_the_same_params(b
     project.repro()
 
     assert project.git("status", "--porcelain") == status
+
+
+def test_a_persons_decision_runs_check_again_and_is_followed(built):
+    project, _ = built
+    project.medslm("review", "--no-open")
+    page = (project.root / "reports/review.html").read_text(encoding="utf-8")
+    pair = read_jsonl(project.root / "data/checked/reworded/kept.jsonl", Pair)[0]
+    assert pair.id in page
+    saved = [Download(pair.id, content_of(pair), "drop", "not what was asked")]
+    write_jsonl(project.root / "saved.jsonl", saved)
+
+    project.medslm("review", "--import", "saved.jsonl")
+
+    assert project.repro("check@reworded") == ["check@reworded"]
+    dropped = read_jsonl(project.root / "data/checked/reworded/dropped.jsonl", Dropped)
+    assert [row.reasons for row in dropped if row.pair == pair] == [("dropped_by_reviewer",)]
+    assert project.git("status", "--porcelain", "data/review.jsonl") != ""
+    assert project.repro("check@reworded") == []

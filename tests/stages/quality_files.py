@@ -94,6 +94,7 @@ def write_project(root: Path, pairs: list[Pair], train: list[Question] | None = 
     write_jsonl(root / "pairs" / "pairs.jsonl", pairs)
     write_jsonl(root / "pairs" / "unreadable.jsonl", [])
     write_jsonl(root / "votes.jsonl", [ballot(p) for p in pairs])
+    write_jsonl(root / "review.jsonl", [])
 
 
 def run(stage: Any, *flags: str | Path) -> Result:

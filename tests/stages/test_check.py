@@ -10,6 +10,7 @@ from stages.check import main
 
 from medslm.data.records import Dropped, Pair, Unreadable
 from medslm.files import read_json, read_jsonl, write_jsonl
+from medslm.quality.decisions import Decision, content_of
 from medslm.quality.guard import Match
 from medslm.quality.verdict import read_report
 from tests.factories import pair
@@ -35,7 +36,7 @@ def check(project, out="out"):
     return run(
         main,
         *("--ask", "local-rewrite", "--pairs", "pairs", "--votes", "votes.jsonl", *parts),
-        *("--out", out, "--metrics", f"{out}.json"),
+        *("--review", "review.jsonl", "--out", out, "--metrics", f"{out}.json"),
     )
 
 
@@ -146,6 +147,36 @@ def test_vectors_without_their_package_are_one_line_that_names_the_extra(project
 
     assert result.exit_code == 2
     assert "medslm[embeddings]" in result.stderr
+    assert not (project / "out").exists()
+
+
+def test_what_people_decided_is_honoured_and_outdated_decisions_are_named(project):
+    short = pair("1", 1, question="Is stay?", answer="no")
+    write_project(project, [*PAIRS, short])
+    decisions = [
+        Decision(PAIRS[0].id, content_of(PAIRS[0]), "drop", "asks two things"),
+        Decision(PAIRS[1].id, "0" * 64, "drop", "was about another text"),
+        Decision(short.id, content_of(short), "keep", ""),
+    ]
+    write_jsonl(project / "review.jsonl", decisions)
+
+    result = check(project)
+
+    kept = read_jsonl(project / "out" / "kept.jsonl", Pair)
+    (row,) = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+    assert kept == [*PAIRS[1:], short]
+    assert (row.pair, row.reasons) == (PAIRS[0], ("dropped_by_reviewer",))
+    assert read_json(project / "out.json")["reasons"] == {"dropped_by_reviewer": 1}
+    assert result.exit_code == 0
+
+
+def test_a_damaged_file_of_decisions_exits_10_and_names_its_line(project):
+    (project / "review.jsonl").write_text('{"pair_id": "a"}\n', encoding="utf-8")
+
+    result = check(project)
+
+    assert result.exit_code == 10
+    assert "review.jsonl:1" in result.stderr
     assert not (project / "out").exists()
 
 

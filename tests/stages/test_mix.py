@@ -93,6 +93,39 @@ def test_a_control_that_makes_no_sense_is_one_line(project, entry, code, told):
     assert not (project / "x.jsonl").exists()
 
 
+def test_quotas_thin_generated_examples_and_a_control_follows_that_length(project):
+    kept = [pair(q.pmid, 2, question=f"Is stay {q.pmid} rarer?", answer="no") for q in QUESTIONS]
+    write_jsonl(project / "pool/new.jsonl", kept)
+    entry = {"asks": ["rewrite", "new"], "quotas": {"no": 0.25}, "seed": 0}
+    variants = {**VARIANTS, "capped": entry, "long": {"asks": [], "as_many_as": "capped"}}
+
+    assert mixed(project, "capped", variants).exit_code == 0
+    assert mixed(project, "long", variants).exit_code == 0
+
+    capped = read_jsonl(project / "capped.jsonl", Example)
+    assert Counter(e.answer for e in capped) == {"yes": 10, "no": 3}
+    assert [e for e in capped if e.source == "real"] == rows(project, "none")
+    assert len(read_jsonl(project / "long.jsonl", Example)) == 13
+    assert len(rows(project, "combined")) == 15
+
+
+@pytest.mark.parametrize(
+    ("quotas", "told"),
+    [
+        ({"perhaps": 0.5}, "perhaps"),
+        ({"no": 0}, "quotas.no"),
+        ({"no": 1.5}, "quotas.no"),
+        ({}, "quotas"),
+        ({"yes": 0.3, "no": 0.3, "maybe": 0.3}, "add up to 0.9"),
+    ],
+)
+def test_quotas_that_make_no_sense_are_one_line(project, quotas, told):
+    result = mixed(project, "x", {"x": {"asks": ["rewrite"], "quotas": quotas, "seed": 0}})
+
+    assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_a_variant_that_is_not_there_is_named(project):
     result = mixed(project, "ghost")
 

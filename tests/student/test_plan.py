@@ -302,6 +302,21 @@ def test_a_control_is_counted_as_long_as_the_variant_it_follows(project):
     assert found["long"] == found["combined"] > found["none"]
 
 
+def test_quotas_are_counted_with_the_answers_that_the_asks_aim_at(project):
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    asks = params["variants"]["combined"]
+    # DVC's own reader takes a bare yes for a word; this one for a truth
+    quotas = {"maybe": 0.1}
+    capped = {"asks": asks, "quotas": quotas, "seed": 0}
+    params["variants"] |= {"capped": capped, "long": {"asks": [], "as_many_as": "capped"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    found = read_plan(Path("params.yaml")).work.examples
+
+    assert found["none"] < found["capped"] < found["combined"]
+    assert found["long"] == found["capped"]
+
+
 def test_the_plan_comes_in_eight_seconds_of_processor_time(project, seven):
     write_params(
         student={"model": str(seven), "dtype": "bfloat16"}, tune={"layers": "all", "epochs": 3}

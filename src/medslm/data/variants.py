@@ -1,12 +1,13 @@
-"""The section `variants` of params.yaml: the asks of a training set, and controls of equal length."""
+"""The section `variants` of params.yaml: asks of a training set, quotas, controls of equal length."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
+from medslm.data.records import ANSWERS, Answer
 from medslm.errors import ParamsError
 from medslm.params import Section
 
@@ -26,13 +27,34 @@ class Control(Section):
     as_many_as: Name
 
 
-Variant = list[Name] | Control
+class Balanced(Section):
+    """A variant whose generated examples are thinned until no answer is above its quota of the whole.
+
+    Quotas are shares of the training set, its real questions counted; one answer's quota alone is a cap.
+    """
+
+    asks: list[Name]
+    quotas: Annotated[dict[Answer, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+    seed: int
+
+    @field_validator("quotas")
+    @classmethod
+    def _leave_room(cls, quotas: dict[Answer, float]) -> dict[Answer, float]:
+        if len(quotas) == len(ANSWERS) and sum(quotas.values()) < 1 - 1e-9:
+            raise ValueError(
+                f"quotas of all answers add up to {sum(quotas.values()):.6g}: no training set has "
+                "such shares; let them add up to 1 or more"
+            )
+        return quotas
+
+
+Variant = list[Name] | Control | Balanced
 Variants = dict[Name, Variant]
 
 
 def asks_of(variant: Variant | Mapping[str, Any]) -> list[str]:
     """Return the asks of an entry: read as `Variants` or raw from YAML."""
-    if isinstance(variant, Control):
+    if isinstance(variant, Control | Balanced):
         return list(variant.asks)
     return list(variant["asks"] if isinstance(variant, Mapping) else variant)
 
@@ -55,6 +77,6 @@ def length_of(variants: Mapping[str, Variant], name: str) -> str | None:
     if isinstance(other, Control):
         raise ParamsError(
             f"variants.{name}.as_many_as: {variant.as_many_as!r} has as_many_as itself: name a "
-            "variant that is a plain list of asks"
+            "variant with a length of its own"
         )
     return variant.as_many_as

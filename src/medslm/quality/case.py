@@ -50,6 +50,7 @@ class Drop(StrEnum):
     CONTRADICTION = "contradiction"
     DOUBTED_LABEL = "doubted_label"
     LEAKS_HELD_OUT = "leaks_held_out"
+    DROPPED_BY_REVIEWER = "dropped_by_reviewer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from medslm.data.records import Ballot, Dropped, Pair, Question
 from medslm.errors import DataError
+from medslm.quality.decisions import Decision, overruled, verdicts
 from medslm.quality.leakage import (
     HeldOut,
     held_out_abstract,
@@ -39,12 +40,14 @@ def check(
     test: Sequence[Question],
     limits: Limits,
     leaking: Collection[str] = (),
+    decisions: Sequence[Decision] = (),
 ) -> Checked:
-    """Apply every rule to every pair; the order of the pairs changes no verdict.
+    """Apply every rule to every pair, then what people decided; the order of the pairs changes no verdict.
 
-    ``leaking`` are ids that the guard found close to a held-out text. Checking what was kept keeps
-    it all. Raises LeakageError if a pair comes from a test question or the parts overlap, DataError
-    if ids repeat or the ballots are not those of these pairs.
+    ``leaking`` are ids that the guard found close to a held-out text. A pair that a person dropped
+    contradicts no other any more. Checking what was kept keeps it all. Raises LeakageError if a pair
+    comes from a test question or the parts overlap, DataError if ids repeat or the ballots are not
+    those of these pairs.
     """
     require_disjoint(train, unlabelled, dev, test)
     require_no_test_source(pairs, test)
@@ -55,8 +58,11 @@ def check(
         why[pair_id].add(Drop.LEAKS_HELD_OUT)
     for pair_id in set(leaking):
         why[pair_id].add(Drop.LEAKS_HELD_OUT)
-    for pair_id in contradicting(pairs, limits.near_identical):
+    said = verdicts(pairs, decisions)
+    standing = [pair for pair in pairs if said.get(pair.id) != "drop"]
+    for pair_id in contradicting(standing, limits.near_identical):
         why[pair_id].add(Drop.CONTRADICTION)
+    why = {pair_id: overruled(found, said.get(pair_id)) for pair_id, found in why.items()}
     # a pair with another reason ranks last, so that a bad twin drops no good one
     good_first = {pair.id: (bool(why[pair.id]), pair.id) for pair in pairs}
     repeats = repeating(pairs, limits.near_duplicate, lambda pair: good_first[pair.id])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from pathlib import Path
 
-from medslm.data.records import Example
+from medslm.data.quotas import room
+from medslm.data.records import ANSWERS, Answer, Example
 from medslm.data.split import SplitParams
-from medslm.data.variants import Variants, asks_of, length_of
+from medslm.data.variants import Balanced, Variants, asks_of, length_of
 from medslm.errors import work_dir
 from medslm.files import read_jsonl
 from medslm.params import load_all, load_section
@@ -87,14 +89,18 @@ def _workload(params: Path, student: StudentParams, tune: TuneParams) -> tuple[W
 
 
 def _examples(params: Path, data: Questions, train: int) -> tuple[dict[str, int], list[str]]:
-    """Count each variant's examples: from its mix if there is one, else as if every pair were kept."""
+    """Count each variant's examples: from its mix if there is one, else as if every pair were kept.
+
+    Quotas then leave out what they would of the answers that the asks aim at.
+    """
     asks = load_all(params, "asks", dict[Name, AskParams])
     found: dict[str, int] = {}
     guessed = []
     variants: Variants = load_all(params, "variants", Variants)
     # a control takes its length from a plain list, which therefore is counted before it
     for variant in sorted(variants, key=lambda name: length_of(variants, name) is not None):
-        names = asks_of(variants[variant])
+        entry = variants[variant]
+        names = asks_of(entry)
         mix = _MIXES / f"{variant}.jsonl"
         if mix.is_file():
             found[variant] = len(read_jsonl(mix, Example))
@@ -102,10 +108,11 @@ def _examples(params: Path, data: Questions, train: int) -> tuple[dict[str, int]
         if (longer := length_of(variants, variant)) is not None:
             found[variant] = found[longer]
             continue
-        found[variant] = train
-        for name in names:
-            sources = train if asks[name].questions == "train" else len(data.part("unlabelled"))
-            found[variant] += asks[name].per_question * sources
+        offered = [_offered(asks[name], data) for name in names]
+        counts = {answer: sum(ask[answer] for ask in offered) for answer in ANSWERS}
+        if isinstance(entry, Balanced):
+            counts = {**room(Counter(_gold(data)), counts, entry.quotas)}
+        found[variant] = train + round(sum(counts.values()))
         if names:
             guessed.append(variant)
     remarks = []
@@ -114,3 +121,15 @@ def _examples(params: Path, data: Questions, train: int) -> tuple[dict[str, int]
             f"{', '.join(guessed)}: no mix is here yet, counted as if every generated pair were kept"
         )
     return {variant: found[variant] for variant in variants}, remarks
+
+
+def _offered(ask: AskParams, data: Questions) -> dict[Answer, float]:
+    """Return how many pairs of each answer an ask gives, all kept: what it aims at, else as in train."""
+    sources = len(data.part(ask.questions))
+    gold = Counter(_gold(data))
+    shares = ask.answers or {a: gold[a] / max(1, gold.total()) for a in ANSWERS}
+    return {answer: ask.per_question * sources * shares.get(answer, 0) for answer in ANSWERS}
+
+
+def _gold(data: Questions) -> list[Answer]:
+    return [question.answer for question in data.part("train") if question.answer is not None]
