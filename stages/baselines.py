@@ -1,7 +1,8 @@
-"""baselines: what the untuned student and the class shares make of the held-out questions."""
+"""baselines: what the untuned student, with and without the abstract, and the class shares answer."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 @click.option("--split", "folder", type=click.Path(path_type=Path), required=True)
 @click.option("--majority", type=click.Path(path_type=Path), required=True)
 @click.option("--zero-shot", type=click.Path(path_type=Path), required=True)
+@click.option("--question-only", type=click.Path(path_type=Path), required=True)
 @stage
-def main(params: Path, folder: Path, majority: Path, zero_shot: Path) -> None:
-    """Write both baselines' predictions in the form of a variant's."""
+def main(params: Path, folder: Path, majority: Path, zero_shot: Path, question_only: Path) -> None:
+    """Write the baselines' predictions in the form of a variant's."""
     student = load_section(params, "student", StudentParams)
     folds = read_folds(folder / "folds.json")
     parts = {
@@ -38,8 +40,15 @@ def main(params: Path, folder: Path, majority: Path, zero_shot: Path) -> None:
 
     count = write_jsonl(majority, predict_majority(folds, **parts))
     write_jsonl(zero_shot, predict_untuned(scorer, folds, parts["dev"], parts["test"]))
+    dev, test = (_without_abstracts(parts[name]) for name in ("dev", "test"))
+    write_jsonl(question_only, predict_untuned(scorer, folds, dev, test))
 
     log.info("%d predictions each", count)
+
+
+def _without_abstracts(questions: list[Question]) -> list[Question]:
+    """Return the questions alone: what can be answered without reading the study."""
+    return [dataclasses.replace(question, sections=()) for question in questions]
 
 
 if __name__ == "__main__":

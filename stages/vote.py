@@ -13,7 +13,15 @@ from medslm.files import read_jsonl, write_json, write_jsonl
 from medslm.params import load_section
 from medslm.quality.agreement import weight
 from medslm.quality.settings import VerifierParams
-from medslm.quality.vote import asked_about, ballots, measure, on_claims, poll, real_sample
+from medslm.quality.vote import (
+    asked_about,
+    ballots,
+    by_teacher_and_strategy,
+    measure,
+    on_claims,
+    poll,
+    real_sample,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +70,7 @@ def main(
             "weight": worth,
             "on_gold": measured,
             "on_claims": on_claims(candidates, votes),
+            "by_teacher_and_strategy": by_teacher_and_strategy(candidates, votes),
             "prompts": {"n": knobs.votes * len(polls), "cut": scorer.cut},
         },
     )

@@ -16,6 +16,7 @@ from medslm.files import sha256_of
 from tests.code_deps import ROOT
 
 PARTS = ["dvc.yaml", "params.yaml", "pyproject.toml", ".dvcignore", ".gitignore", "stages", "src"]
+METRICS = ["quality", "votes", "spend"]  # read as whole folders, which may be empty
 BIN = Path(sys.executable).parent
 MEDSLM = str(BIN / "medslm")
 
@@ -34,13 +35,14 @@ class Project:
                 )
             else:
                 shutil.copyfile(source, target)
-        for folder in ("data/sample", "data/checked", "metrics/quality", ".dvc"):
+        for folder in ("data/sample", "data/checked", *(f"metrics/{m}" for m in METRICS), ".dvc"):
             (root / folder).mkdir(parents=True)
-        for kept in ("data/checked/.gitkeep", "metrics/quality/.gitkeep"):
-            (root / kept).touch()
+        for kept in ("data/checked", *(f"metrics/{m}" for m in METRICS)):
+            (root / kept / ".gitkeep").touch()
         (root / "data/review.jsonl").touch()
         shutil.copyfile(ROOT / ".dvc/config", root / ".dvc/config")
         shutil.copyfile(ROOT / ".dvc/.gitignore", root / ".dvc/.gitignore")
+        shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
         self._write_data()
         self._write_params(model)
         self.git("init", "-q", "-b", "main")

@@ -15,7 +15,7 @@ from medslm.evaluation.compare import CompareParams
 from medslm.files import sha256_of
 from medslm.params import load_all
 from medslm.profile import NAMES, apply_profile, load_profile, set_value, use_replies
-from medslm.quality.settings import ExpectationParams, RuleParams, VerifierParams
+from medslm.quality.settings import ExpectationParams, LeakageParams, RuleParams, VerifierParams
 from medslm.quality.variety import DiversityParams
 from medslm.student.settings import ComputeParams, StudentParams, TuneParams
 from medslm.teacher.settings import AnswersParams, AskParams, TeacherParams
@@ -33,6 +33,7 @@ SECTIONS = {
     "quality.verifier": VerifierParams,
     "quality.rules": RuleParams,
     "quality.expectations": ExpectationParams,
+    "quality.leakage": LeakageParams,
     "quality.diversity": DiversityParams,
     "student": StudentParams,
     "tune": TuneParams,

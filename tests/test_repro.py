@@ -123,6 +123,7 @@ def test_a_teachers_answers_are_a_line_of_their_own_and_train_nothing(built):
     rows = json.loads((project.root / "metrics/compare.json").read_text())["rows"]
     assert [row["name"] for row in rows if row["kind"] == "baseline"] == [
         "majority",
+        "question-only",
         "zero-shot",
         "oracle",
         "second",

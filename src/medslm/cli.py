@@ -120,13 +120,39 @@ def plan(params: Path, names: tuple[str, ...], only: str | None) -> None:
 
 
 @main.command()
-@click.option(
-    "--file", "path", type=click.Path(path_type=Path), default=Path("metrics/compare.json")
-)
+@click.argument("revisions", metavar="[REV [REV]]", nargs=-1)
+@click.option("--whole", is_flag=True, help="Name every pair and file that changed, not the first.")
 @stage
-def compare(path: Path) -> None:
-    """Print the comparison table of the last run."""
-    from medslm.evaluation.compare import Comparison
+def compare(revisions: tuple[str, ...], whole: bool) -> None:
+    """Print the comparison table of the last run, or what two git commits differ in.
+
+    REV REV: the models of two commits on the same questions, paired, with intervals, and the settings,
+    questions, generated pairs and code that changed. One REV: a commit and the working tree. Nothing
+    is checked out; predictions come from DVC's cache.
+    """
+    if len(revisions) > 2:
+        raise click.UsageError("at most two commits can be compared")
+    if revisions:
+        _compare_commits(revisions, whole=whole)
+    else:
+        _print_table(Path("metrics/compare.json"))
+
+
+def _compare_commits(revisions: tuple[str, ...], *, whole: bool) -> None:
+    from medslm.evaluation.commits import compare_commits, require_all
+    from medslm.evaluation.commits_text import commits_text
+    from medslm.evaluation.history import Revision, revision
+
+    sides = [revision(Path.cwd(), name) for name in revisions]
+    if len(sides) == 1:
+        sides.append(Revision(Path.cwd(), None))
+    found = compare_commits(*sides)
+    click.echo(commits_text(found, whole=whole))
+    require_all(found)
+
+
+def _print_table(path: Path) -> None:
+    from medslm.evaluation.rows import Comparison
     from medslm.evaluation.sheet import read_record
     from medslm.evaluation.table import table_text
 

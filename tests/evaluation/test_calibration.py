@@ -6,9 +6,11 @@ import dataclasses
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss
 
 from medslm.data.records import ANSWERS
 from medslm.data.scores import macro_f1
@@ -16,6 +18,7 @@ from medslm.evaluation.calibration import (
     MIN_OF_EACH,
     TAUS,
     Fit,
+    bins,
     brier,
     ece,
     enough,
@@ -146,6 +149,23 @@ def test_brier_and_ece_of_known_cases():
     assert brier(["yes"] * 4, half) == pytest.approx(0.25 + 0.09 + 0.04)
     assert ece(["yes", "yes", "no", "no"], half) == pytest.approx(0)
     assert ece(["yes"] * 4, half) == pytest.approx(0.5)
+
+
+@given(st.integers(0, 1000))
+def test_brier_is_that_of_scikit_learn_and_bins_hold_every_question(seed):
+    gold, said = simulated(60, temperature=1.5, seed=seed)
+    shares = np.array([[p[a] for a in sorted(ANSWERS)] for p in said])
+
+    theirs = brier_score_loss(gold, shares, labels=sorted(ANSWERS), scale_by_half=False)
+    assert brier(gold, said) == pytest.approx(theirs, rel=1e-9)
+
+    found = bins(gold, said)
+    sure, right = shares.max(1), [argmax(p) == g for g, p in zip(gold, said, strict=True)]
+    assert sum(b.n for b in found) == 60
+    assert sum(b.n * b.accuracy for b in found) == pytest.approx(sum(right))
+    place = np.minimum((sure * 10).astype(int), 9)
+    gaps = [abs((sure[place == i] - np.array(right)[place == i]).sum()) for i in range(10)]
+    assert ece(gold, said) == pytest.approx(sum(gaps) / 60)
 
 
 def test_ten_of_each_answer_are_enough_and_nine_are_not():

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medslm.errors import DataError, ParamsError
-from medslm.evaluation.compare import choose, compare, lines_above, smallest_real_difference
+from medslm.evaluation.compare import choose, compare, lines_above
+from medslm.evaluation.rows import CITED
+from tests.evaluation.test_differences import FOUND
 from tests.evaluation.worlds import answered_only, sheet
 
 STRONG, WEAK = sheet("strong", dev=1.0, test=0.5), sheet("weak", dev=0.2, test=0.5)
@@ -119,24 +121,27 @@ def test_a_variant_without_probabilities_cannot_be_chosen_by_likelihood():
     assert compared(WEAK, answered_only(STRONG)).chosen == "strong"
 
 
-def test_overlapping_intervals_are_called_noise():
-    warnings = compared(WEAK, STRONG).warnings
+def test_what_the_chosen_is_not_shown_to_differ_from_is_warned_of():
+    pairs = [
+        dataclasses.replace(FOUND, one="strong", other="weak", p_holm=0.2),
+        dataclasses.replace(FOUND, one="other", other="strong", p_holm=0.06),
+        dataclasses.replace(FOUND, one="strong", other="majority", p_holm=0.01),
+        dataclasses.replace(FOUND, one="other", other="weak", p_holm=0.9),
+    ]
 
-    assert "overlaps that of weak" in warnings[0]
-    assert "points on n = 80 may be noise" in warnings[0]
+    def warned(differences):
+        found = compare(
+            {"weak": WEAK, "strong": STRONG},
+            variants=["weak", "strong"],
+            baselines=[],
+            metric="dev.macro_f1",
+            differences=differences,
+        )
+        return found.warnings
 
-
-def test_intervals_apart_raise_no_warning():
-    best = named(STRONG, "strong", test={"accuracy_low": 0.9, "accuracy_high": 0.95})
-    worst = named(WEAK, "weak", test={"accuracy_low": 0.3, "accuracy_high": 0.4})
-
-    assert compared(worst, best).warnings == ()
-
-
-def test_the_smallest_real_difference_shrinks_with_n():
-    # two proportions of one half on 500 questions: 1.96 * sqrt(2 * 0.25 / 500)
-    assert smallest_real_difference(500, 0.5) == pytest.approx(0.06198, abs=1e-5)
-    assert smallest_real_difference(80, 0.5) > smallest_real_difference(500, 0.5)
+    [told] = warned(pairs)
+    assert told.startswith("strong is not shown to differ in accuracy from weak, other on n = 80")
+    assert warned(pairs[2:]) == ()
 
 
 def test_unanswered_questions_are_told():
@@ -145,14 +150,28 @@ def test_unanswered_questions_are_told():
     assert "strong left 3 of 80 test questions unanswered" in compared(silent).warnings[-1]
 
 
-def test_published_lines_stand_only_beside_the_official_test_set():
-    confusion = ((276, 0, 0, 0), (169, 0, 0, 0), (55, 0, 0, 0))
-    official = named(STRONG, "strong", test={"n": 500, "confusion": confusion})
-    other = ((277, 0, 0, 0), (179, 0, 0, 0), (44, 0, 0, 0))  # the last 500 of PQA-L
-    unofficial = named(STRONG, "strong", test={"n": 500, "confusion": other})
+def of_set(original, name, test_set):
+    return dataclasses.replace(named(original, name), test_set=test_set, test_digest=test_set)
 
-    assert [r.kind for r in compared(official).rows] == ["cited", "cited", "variant"]
-    assert [r.kind for r in compared(unofficial).rows] == ["variant"]
+
+@pytest.mark.parametrize("test_set", ["official", "last-500"])
+def test_published_lines_stand_only_beside_their_own_test_set(test_set):
+    found = compared(of_set(STRONG, "strong", test_set))
+
+    lines = [r for r in found.rows if r.kind == "cited"]
+    assert lines
+    assert {r.test_set for r in found.rows} == {test_set}
+    assert {*lines, *found.elsewhere} == set(CITED)
+    assert test_set not in {r.test_set for r in found.elsewhere}
+    paper = [r.name for r in lines if "Guo" in r.name]
+    assert bool(paper) == (test_set == "last-500")
+
+
+def test_nothing_published_stands_beside_ones_own_test_set():
+    found = compared(STRONG)
+
+    assert [r.kind for r in found.rows] == ["variant"]
+    assert (found.test_set, found.elsewhere) == ("own", ())
 
 
 def test_no_variants_is_a_params_error():
@@ -168,7 +187,7 @@ def test_a_variant_may_not_be_named_like_a_baseline():
 def test_scores_of_different_test_sets_are_not_compared():
     smaller = sheet("weak", n_test=60)
 
-    with pytest.raises(DataError, match="weak was scored on a test set of"):
+    with pytest.raises(DataError, match="weak was scored on other test questions"):
         compared(STRONG, smaller)
 
 

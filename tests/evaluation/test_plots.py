@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medslm.evaluation import plots, svg
-from medslm.evaluation.compare import CITED, Row
 from medslm.evaluation.curves import Point
+from medslm.evaluation.rows import Row, cited
 
 HOSTILE = '<script>alert(1)</script>" onload="x'
 
@@ -20,6 +20,7 @@ def row(name="none", *, accuracy=0.6, **overrides):
     fields = {
         "name": name,
         "kind": "variant",
+        "test_set": "own",
         "n": 80,
         "accuracy": accuracy,
         "accuracy_low": accuracy - 0.1,
@@ -61,7 +62,7 @@ def test_whiskers_reach_from_low_to_high_around_the_dot():
 
 
 def test_a_cited_line_has_a_dot_and_no_whisker():
-    picture = plots.intervals([*CITED, row()], chosen="none", majority=None)
+    picture = plots.intervals([*cited("official"), row()], chosen="none", majority=None)
 
     assert len(looks(picture, "hollow")) == 2
     assert looks(picture, "whisker") == []

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from medslm.evaluation import robustness
+from medslm.evaluation.bootstrap import macro_f1_interval
 from medslm.evaluation.svg import standalone
 
 
@@ -22,11 +23,11 @@ def test_the_interval_of_macro_f1_holds_what_resampling_question_by_question_giv
         found.append(f1_score(gold, given, labels=[0, 1, 2], average="macro", zero_division=0))
     found.sort()
 
-    low, high = robustness.macro_f1_interval(table)
+    low, high = macro_f1_interval(table)
 
     assert low == pytest.approx(found[10], abs=0.02)
     assert high == pytest.approx(found[-11], abs=0.02)
-    narrow = robustness.macro_f1_interval([[c * 4 for c in row] for row in table])
+    narrow = macro_f1_interval([[c * 4 for c in row] for row in table])
     # control: four times the questions, half the width
     assert narrow.high - narrow.low < 0.6 * (high - low)
 
@@ -41,7 +42,7 @@ def test_a_figure_of_one_point_is_drawn_too():
         0.8,
         robustness.Interval(0.7, 0.9),
         0.7,
-        robustness.macro_f1_interval(whole),
+        macro_f1_interval(whole),
     )
 
     text = standalone(robustness.figure([one], variant="none", cite=True))

@@ -115,9 +115,10 @@ def test_answers_without_probabilities_have_no_likelihood_and_all_other_scores()
 
     sheet, full = scored(bare), scored(cell(strength=0.9))
 
-    assert (sheet.dev.nll, sheet.test.nll) == (None, None)
-    assert full.test.nll is not None
-    assert dataclasses.replace(full.test, nll=None) == sheet.test
+    for name in ("nll", "brier", "ece"):
+        assert (getattr(sheet.dev, name), getattr(sheet.test, name)) == (None, None)
+        assert getattr(full.test, name) > 0
+    assert dataclasses.replace(full.test, nll=None, brier=None, ece=None) == sheet.test
 
 
 def test_the_same_answers_in_every_fold_are_scored_once():

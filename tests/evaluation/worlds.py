@@ -70,10 +70,7 @@ def sheet(
     """Return the sheet of a student as good on dev and on test as the strengths say."""
     dev_questions, test_questions = studies(1000, n_dev), studies(5000, n_test)
     return score(
-        [
-            *answers_of(dev_questions, split="dev", strength=dev),
-            *answers_of(test_questions, split="test", strength=test),
-        ],
+        student(dev=dev, test=test, n_dev=n_dev, n_test=n_test),
         variant=variant,
         gold=gold_answers([*dev_questions, *test_questions]),
         test_pmids=[q.pmid for q in test_questions],
@@ -81,12 +78,24 @@ def sheet(
     )
 
 
+def student(
+    *, dev: float = 0.5, test: float = 0.5, n_dev: int = 40, n_test: int = 80
+) -> list[Prediction]:
+    """Return the predictions that `sheet` scores."""
+    return [
+        *answers_of(studies(1000, n_dev), split="dev", strength=dev),
+        *answers_of(studies(5000, n_test), split="test", strength=test),
+    ]
+
+
 def answered_only(original: Sheet) -> Sheet:
     """Return the sheet of a model that gave the same answers without probabilities."""
     return dataclasses.replace(
         original,
-        dev=dataclasses.replace(original.dev, nll=None),
-        test=dataclasses.replace(original.test, nll=None),
+        bins=(),
+        calibrated=None,
+        dev=dataclasses.replace(original.dev, nll=None, brier=None, ece=None),
+        test=dataclasses.replace(original.test, nll=None, brier=None, ece=None),
     )
 
 
@@ -146,9 +155,16 @@ def write_predictions(root: Path, name: str = "none", *, strength: float = 0.5) 
 
 
 def write_scores(root: Path, strengths: Mapping[str, float] = STRENGTHS) -> None:
-    """Write a score sheet per name."""
+    """Write a score sheet and the predictions it is of per name, and the test questions."""
+    write_jsonl(root / "split/test.jsonl", studies(5000, 80))
     for name, strength in strengths.items():
-        write_record(root / f"score/{name}.json", sheet(name, dev=strength, test=strength))
+        write_scored(root, name, dev=strength, test=strength)
+
+
+def write_scored(root: Path, name: str, *, dev: float, test: float) -> None:
+    """Write one student's score sheet and predictions."""
+    write_record(root / f"score/{name}.json", sheet(name, dev=dev, test=test))
+    write_jsonl(root / f"predictions/{name}.jsonl", student(dev=dev, test=test))
 
 
 def write_histories(root: Path) -> None:
@@ -169,3 +185,18 @@ def write_quality(root: Path, **overrides: Any) -> None:
             "reasons": {"copies_its_source": 17, "not_a_question": 11},
         }
         write_json(root / f"quality/{ask}.json", {**counts, **overrides})
+
+
+def write_behind(root: Path) -> None:
+    """Write what votes and spending are read from, and a dvc.lock."""
+    for ask in PARAMS["asks"]:
+        agreement = {"n": 66, "abstained": 4, "agreement": 0.61, "kappa": 0.2}
+        votes = {"verifier": "toy", "on_gold": {**agreement, "majority_share": 0.5}}
+        write_json(root / f"votes/{ask}.json", {**votes, "on_claims": agreement})
+        write_json(root / f"spend/{ask}.json", {"usd": 0.5, "requests": 72, "prompt_tokens": 9000})
+    outs = [
+        {"path": "data/raw", "md5": f"{'a' * 32}.dir"},
+        {"path": "models/none", "md5": "b" * 32},
+    ]
+    lock = {"schema": "2.0", "stages": {"all": {"cmd": "true", "outs": outs}}}
+    write_text(root / "dvc.lock", yaml.safe_dump(lock))

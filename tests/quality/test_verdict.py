@@ -121,7 +121,12 @@ def test_every_gate_reads_the_reports_of_its_own_names():
         "replies-a.json",
     ]
     assert [w.file for w in wanted("mixes", ["none"])] == ["mixes-none.json"]
-    assert [w.subject for w in wanted("predictions", ["none"])] == ["none", "majority", "zero-shot"]
+    assert [w.subject for w in wanted("predictions", ["none"])] == [
+        "none",
+        "majority",
+        "question-only",
+        "zero-shot",
+    ]
 
 
 def test_a_failed_critical_expectation_fails_and_a_warning_does_not():

@@ -13,6 +13,7 @@ from medslm.quality.vote import (
     ORDERS,
     asked_about,
     ballots,
+    by_teacher_and_strategy,
     choose,
     consistency,
     elected,
@@ -230,11 +231,12 @@ def test_what_the_verifier_says_of_claims_is_told_apart_by_teacher_and_strategy(
     pairs = [pair("1"), pair("2", answer="no"), pair("3", strategy="new", teacher="other")]
     votes = vote(pairs, [question(str(n)) for n in range(1, 4)], Toy(SURE))
 
-    found = on_claims(pairs, votes)
+    found = by_teacher_and_strategy(pairs, votes)
 
     assert list(found) == ["local/rewrite", "other/new"]
     assert [(g["n"], g["agreed"]) for g in found.values()] == [(2, 1), (1, 1)]
     assert found["local/rewrite"]["table"]["no"] == {"yes": 1, "no": 0, "maybe": 0}
     assert found["local/rewrite"]["consistency"] == 1.0
-    assert on_claims([], []) == {}
+    assert (on_claims(pairs, votes)["n"], on_claims(pairs, votes)["agreed"]) == (3, 2)
+    assert (by_teacher_and_strategy([], []), on_claims([], [])["n"]) == ({}, 0)
     assert consistency([]) is None

@@ -16,6 +16,7 @@ from tests.evaluation.worlds import (
     answered_only,
     sheet,
     write_params,
+    write_scored,
     write_scores,
 )
 
@@ -23,7 +24,8 @@ STAGE = Path(__file__).parents[2] / "stages/compare.py"
 
 
 def run(root):
-    command = [sys.executable, STAGE, "--scores", "score"]
+    command = [sys.executable, STAGE, "--scores", "score", "--predictions", "predictions"]
+    command += ["--test", "split/test.jsonl"]
     command += ["--out", "metrics/compare.json", "--table", "reports/compare.md"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
@@ -54,13 +56,52 @@ def test_changing_test_scores_leaves_the_choice_and_changing_dev_scores_does_not
     run(root)
     first = verdict(root)["chosen"]
 
-    write_record(root / "score/none.json", sheet("none", dev=STRENGTHS["none"], test=9))
+    write_scored(root, "none", dev=STRENGTHS["none"], test=9)
     run(root)
     assert verdict(root)["chosen"] == first
 
-    write_record(root / "score/none.json", sheet("none", dev=9, test=STRENGTHS["none"]))
+    write_scored(root, "none", dev=9, test=STRENGTHS["none"])
     run(root)
     assert verdict(root)["chosen"] == "none" != first
+
+
+def test_every_variant_is_tested_against_every_other_and_the_chosen_against_each_baseline(root):
+    run(root)
+
+    found = [(d["one"], d["other"]) for d in verdict(root)["differences"]]
+    grid = [("rewrite", "none"), ("combined", "none"), ("combined", "rewrite")]
+    assert found == [*grid, ("combined", "majority"), ("combined", "zero-shot")]
+    assert all(d["p_holm"] >= d["p"] for d in verdict(root)["differences"])
+    table = (root / "reports/compare.md").read_text()
+    assert (
+        table.count("\n- combined ") + table.count("\n- none ") + table.count("\n- rewrite ") == 5
+    )
+
+
+def test_a_control_of_equal_length_fills_the_column(root):
+    entries = {**PARAMS["variants"], "none-long": {"asks": [], "as_many_as": "combined"}}
+    write_params(root, variants=entries)
+    write_scored(root, "none-long", dev=0.1, test=0.3)
+
+    done = run(root)
+
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in verdict(root)["rows"]}
+    gain = rows["combined"]["accuracy"] - rows["none-long"]["accuracy"]
+    assert rows["combined"]["control"] == "none-long"
+    assert rows["combined"]["gain"] == pytest.approx(gain, abs=2e-6)
+    assert rows["combined"]["gain_low"] < gain < rows["combined"]["gain_high"]
+    assert [name for name, row in rows.items() if row["gain"] is not None] == ["combined"]
+
+
+def test_predictions_of_other_questions_are_refused(root):
+    lines = (root / "predictions/none.jsonl").read_text().splitlines()
+    (root / "predictions/none.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+
+    done = run(root)
+
+    assert done.returncode == 10
+    assert "none answered different test questions" in done.stderr
 
 
 def test_scores_that_params_do_not_list_are_left_out(root):
@@ -77,6 +118,7 @@ def test_a_teachers_answers_are_a_line_with_a_dash_for_what_they_have_not(root):
         answers={"few-shot": entry},
         compare={"metric": "dev.nll", "baselines": ["majority"]},
     )
+    write_scored(root, "few-shot", dev=9, test=9)
     write_record(root / "score/few-shot.json", answered_only(sheet("few-shot", dev=9, test=9)))
 
     done = run(root)
@@ -87,8 +129,9 @@ def test_a_teachers_answers_are_a_line_with_a_dash_for_what_they_have_not(root):
     assert names == ["majority", "few-shot", *PARAMS["variants"]]
     assert [row["dev"] is None for row in rows] == [False, True, False, False, False]
     assert verdict(root)["chosen"] in PARAMS["variants"]
-    [line] = [x for x in (root / "reports/compare.md").read_text().splitlines() if "few" in x]
-    assert line.endswith("| - | baseline |")
+    lines = (root / "reports/compare.md").read_text().splitlines()
+    [line] = [x for x in lines if x.startswith("| few-shot")]
+    assert line.endswith("| - | - | baseline |")
 
 
 def test_two_runs_write_the_same_bytes(root):

@@ -19,9 +19,11 @@ from tests.evaluation.worlds import (
     answered_only,
     history,
     sheet,
+    write_behind,
     write_histories,
     write_params,
     write_quality,
+    write_scored,
     write_scores,
 )
 
@@ -31,14 +33,17 @@ HOSTILE = "<script>alert(1)</script>"
 
 def compare(root):
     command = [sys.executable, STAGES / "compare.py", "--scores", "score"]
+    command += ["--predictions", "predictions", "--test", "split/test.jsonl"]
     command += ["--out", "compare.json", "--table", "compare.md"]
     subprocess.run(command, cwd=root, capture_output=True, check=True)
 
 
-def run(root, **environment):
+def run(root, more=(), **environment):
     command = [sys.executable, STAGES / "report.py", "--compare", "compare.json"]
     command += ["--scores", "score", "--train-metrics", "train", "--quality", "quality"]
+    command += ["--votes", "votes", "--spend", "spend", "--lock", "dvc.lock"]
     command += ["--out", "reports/report.html", "--plots", "reports/plots"]
+    command += ["--summary", "reports/summary.md", *more]
     return subprocess.run(
         command,
         cwd=root,
@@ -60,6 +65,7 @@ def root(tmp_path):
     write_scores(tmp_path)
     write_histories(tmp_path)
     write_quality(tmp_path)
+    write_behind(tmp_path)
     compare(tmp_path)
     return tmp_path
 
@@ -69,6 +75,7 @@ def test_page_pictures_and_confusion_data_are_written(root):
 
     assert done.returncode == 0, done.stderr
     assert sorted(path.removeprefix("reports/") for path in written(root)) == [
+        "plots/accuracy.csv",
         "plots/confusion-combined.svg",
         "plots/confusion-majority.svg",
         "plots/confusion-none.svg",
@@ -78,8 +85,18 @@ def test_page_pictures_and_confusion_data_are_written(root):
         "plots/curve-combined.svg",
         "plots/curve-none.svg",
         "plots/curve-rewrite.svg",
+        "plots/grid-accuracy.svg",
+        "plots/grid-macro-f1.svg",
         "plots/intervals.svg",
+        "plots/macro-f1.csv",
+        "plots/reliability-combined.svg",
+        "plots/reliability-majority.svg",
+        "plots/reliability-none.svg",
+        "plots/reliability-rewrite.svg",
+        "plots/reliability-zero-shot.svg",
+        "plots/reliability.csv",
         "report.html",
+        "summary.md",
     ]
 
 
@@ -87,7 +104,7 @@ def test_every_picture_is_well_formed_and_loads_nothing(root):
     run(root)
 
     pictures = sorted((root / "reports/plots").glob("*.svg"))
-    assert len(pictures) == 9
+    assert len(pictures) == 16
     for path in pictures:
         text = path.read_text()
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
@@ -96,6 +113,7 @@ def test_every_picture_is_well_formed_and_loads_nothing(root):
 
 def test_a_teachers_answers_are_on_the_page_and_have_no_learning_curve(root):
     write_params(root, answers={"few-shot": {"teacher": "local", "shots": 3}})
+    write_scored(root, "few-shot", dev=0.5, test=0.5)
     write_record(root / "score/few-shot.json", answered_only(sheet("few-shot")))
     assert run(root).returncode == 10  # the comparison is without them
     compare(root)
@@ -118,6 +136,33 @@ def test_a_script_in_a_counted_reason_stays_text(root):
     page = Page((root / "reports/report.html").read_text())
     assert page.live_parts() == []
     assert page.text.count(HOSTILE) == 2 * len(PARAMS["asks"])
+    assert HOSTILE not in (root / "reports/summary.md").read_text()
+
+
+def test_what_is_not_measured_yet_is_left_out_and_what_is_stands_on_the_page(root):
+    run(root)
+    text = Page((root / "reports/report.html").read_text()).text
+    for said in (
+        "What the votes are worth",
+        "0.610",
+        "9,000",
+        "Where the numbers come from",
+        "a" * 32,
+    ):
+        assert said in text
+    assert "How varied" not in text
+
+    diversity = {"real": {"n": 9, "distinct_2": 0.91}, "asks": {"local-new": {"n": 4}}}
+    (root / "diversity.json").write_text(json.dumps(diversity))
+    for name in ("votes", "spend"):
+        for file in (root / name).iterdir():
+            file.unlink()
+    assert run(root, more=["--diversity", "diversity.json"]).returncode == 0
+    text = Page((root / "reports/report.html").read_text()).text
+    assert "What the votes are worth" not in text
+    assert "9,000" not in text
+    assert "How varied" in text
+    assert "0.910" in text
 
 
 def test_two_runs_write_the_same_bytes_and_other_inputs_do_not(root):
@@ -152,6 +197,9 @@ def test_the_pictures_of_a_variant_that_is_gone_go_too(root):
         (lambda r: (r / "quality/local-new.json").unlink(), 10, "local-new.json: no such file"),
         (lambda r: (r / "quality/local-new.json").write_text("{}"), 10, "not a Quality: parsed"),
         (lambda r: (r / "compare.json").write_text("{}"), 10, "not a Comparison: chosen"),
+        (lambda r: write_quality(r, dropped=1), 10, "are not the 66 parsed ones"),
+        (lambda r: (r / "dvc.lock").unlink(), 10, "holds no dvc.lock"),
+        (lambda r: (r / "spend/local-new.json").write_text("{"), 10, "local-new.json: not JSON"),
         (lambda r: write_params(r, variants={"none": []}), 10, "compare again"),
         (lambda r: write_params(r, asks={"a.b": {}}), 2, "asks.a.b"),
     ],

@@ -14,7 +14,7 @@ import pytest
 from medslm.data.records import ANSWERS
 from medslm.data.split import Fold, write_folds
 from medslm.files import read_json, read_jsonl, write_json, write_jsonl, write_text
-from medslm.quality.verdict import Broken, Outcome, as_json, report_of, wanted
+from medslm.quality.verdict import BASELINES, Broken, Outcome, as_json, report_of, wanted
 from stages import gate, validate_inputs, validate_mixes, validate_predictions
 from tests.factories import example, exchange, prediction, question
 from tests.stages.quality_files import PARAMS, run, write_params
@@ -51,7 +51,7 @@ def project(tmp_path, monkeypatch):
     write_jsonl(tmp_path / f"replies/{ASK}.jsonl", replies)
     write_mix(tmp_path, "none", real())
     write_mix(tmp_path, "combined", [*real(), generated()])
-    for name in ("none", "combined", "majority", "zero-shot"):
+    for name in ("none", "combined", *BASELINES):
         write_jsonl(tmp_path / f"predictions/{name}.jsonl", predicted())
     return tmp_path
 

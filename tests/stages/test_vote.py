@@ -72,7 +72,8 @@ def test_every_pair_gets_a_ballot_and_the_verifier_is_measured(project):
     assert all(len(ballot.votes) == 3 for ballot in ballots)
     found = read_json(project / "votes.jsonl.json")
     assert found["on_gold"]["n"] == 4
-    assert found["on_claims"]["local/rewrite"]["n"] == len(PAIRS)
+    assert found["on_claims"]["n"] == len(PAIRS)
+    assert found["by_teacher_and_strategy"] == {"local/rewrite": found["on_claims"]}
     assert found["weight"] == 0.0 == ballots[0].weight
     assert found["prompts"] == {"n": 3 * (4 + len(PAIRS)), "cut": 0}
     assert str(project) not in (project / "votes.jsonl").read_text(encoding="utf-8")

@@ -62,8 +62,8 @@ spread = Spread(cells=1, dev_accuracy_mean=scores[0], dev_accuracy_sd=None,
                 dev_macro_f1_mean=scores[1], dev_macro_f1_sd=None,
                 test_accuracy_mean=scores[0], test_accuracy_sd=None,
                 test_macro_f1_mean=scores[1], test_macro_f1_sd=None)
-sheet = Sheet(variant="none", dev=found, test=found, spread=spread,
-              calibrated=None, cells=(cell,))
+sheet = Sheet(variant="none", test_set="own", test_digest="0", dev=found, test=found, spread=spread,
+              bins=(), calibrated=None, cells=(cell,))
 write_record(Path("metrics/score/none.json"), sheet)
 """
 

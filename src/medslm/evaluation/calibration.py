@@ -83,14 +83,38 @@ def brier(gold: Sequence[Answer], probabilities: Sequence[Probabilities]) -> flo
     return math.fsum(terms) / len(gold)
 
 
-def ece(gold: Sequence[Answer], probabilities: Sequence[Probabilities]) -> float:
-    """Return the expected calibration error: confidence against accuracy in ten bins of equal width."""
-    bins: dict[int, list[float]] = {}
+class Bin(NamedTuple):
+    """Questions answered about equally surely: how many, how sure on average, how often right."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def bins(gold: Sequence[Answer], probabilities: Sequence[Probabilities]) -> list[Bin]:
+    """Return the questions in ten bins of equal width by the probability of the answer given.
+
+    As Guo et al. 2017, section 2 (after Naeini et al. 2015); a bin without questions is left out.
+    """
+    inside: dict[int, list[tuple[float, bool]]] = {}
     for g, p in zip(gold, probabilities, strict=True):
         said = argmax(p)
         place = min(int(p[said] * BINS), BINS - 1)
-        bins.setdefault(place, []).append(p[said] - (said == g))
-    return math.fsum(abs(math.fsum(gaps)) for gaps in bins.values()) / len(gold)
+        inside.setdefault(place, []).append((p[said], said == g))
+    return [
+        Bin(
+            len(own),
+            math.fsum(sure for sure, _ in own) / len(own),
+            sum(r for _, r in own) / len(own),
+        )
+        for _, own in sorted(inside.items())
+    ]
+
+
+def ece(gold: Sequence[Answer], probabilities: Sequence[Probabilities]) -> float:
+    """Return the expected calibration error: the mean gap of confidence and accuracy over `bins`."""
+    found = bins(gold, probabilities)
+    return math.fsum(b.n * abs(b.confidence - b.accuracy) for b in found) / len(gold)
 
 
 def _beta(rows: Sequence[Logs], truth: Sequence[int]) -> float:

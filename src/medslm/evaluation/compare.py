@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ConfigDict
+from typing import Any
 
 from medslm.data.variants import Name
 from medslm.errors import DataError, ParamsError
-from medslm.evaluation.metrics import Z_95
-from medslm.evaluation.sheet import Part, Sheet
+from medslm.evaluation.differences import Difference
+from medslm.evaluation.rows import Comparison, Kind, Metric, Row, cited, elsewhere
+from medslm.evaluation.sheet import Sheet
+from medslm.evaluation.testset import TITLES
 from medslm.params import Section
 
-Metric = Literal["dev.macro_f1", "dev.accuracy", "dev.nll"]
 # Only the names matter here; the teacher's room reads the rest.
 Asks = dict[Name, dict[str, Any]]
 Answers = dict[Name, dict[str, Any]]
-Kind = Literal["cited", "baseline", "variant"]
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-OFFICIAL_TEST = (
-    276,
-    169,
-    55,
-)  # yes, no, maybe in test_ground_truth.json of github.com/pubmedqa/pubmedqa
 
 
 class CompareParams(Section):
@@ -37,100 +26,43 @@ class CompareParams(Section):
     baselines: list[Name]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table. Numbers are None where the source of a cited line gives none.
-
-    ``dev`` is the value of the metric that the choice is made by.
-    """
-
-    __pydantic_config__ = _STRICT
-    name: str
-    kind: Kind
-    n: int
-    accuracy: float
-    accuracy_low: float | None
-    accuracy_high: float | None
-    macro_f1: float
-    f1_yes: float | None
-    f1_no: float | None
-    f1_maybe: float | None
-    unanswered: int | None
-    dev: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The table, the chosen variant, and what a reader must know before believing the table."""
-
-    __pydantic_config__ = _STRICT
-    chosen: str
-    metric: Metric
-    dev_n: int
-    rows: tuple[Row, ...]
-    warnings: tuple[str, ...]
-
-
-# Jin et al. 2019 (arXiv 1909.06146): reasoning-required setting, the official 500 test questions
-CITED = (
-    Row(
-        name="majority, Jin et al. 2019",
-        kind="cited",
-        n=500,
-        accuracy=0.552,
-        accuracy_low=None,
-        accuracy_high=None,
-        macro_f1=0.237,
-        f1_yes=None,
-        f1_no=None,
-        f1_maybe=None,
-        unanswered=None,
-        dev=None,
-    ),
-    Row(
-        name="human, Jin et al. 2019",
-        kind="cited",
-        n=500,
-        accuracy=0.780,
-        accuracy_low=None,
-        accuracy_high=None,
-        macro_f1=0.722,
-        f1_yes=None,
-        f1_no=None,
-        f1_maybe=None,
-        unanswered=None,
-        dev=None,
-    ),
-)
-
-
 def compare(
     sheets: Mapping[str, Sheet],
     *,
     variants: Sequence[str],
     baselines: Sequence[str],
     metric: Metric,
+    controls: Mapping[str, str] | None = None,
+    differences: Sequence[Difference] = (),
 ) -> Comparison:
-    """Build the table: cited lines (official test set only), baselines, variants, as ordered.
+    """Build the table: cited lines of this test set, baselines, variants, as ordered.
 
-    ParamsError when there is no variant or a name is both a variant and a baseline; DataError when
-    the sheets are not of one test set.
+    ``controls`` names the variant that is as long as another one without its data; ``differences``
+    are paired, on test. ParamsError when there is no variant or a name is both a variant and a
+    baseline; DataError when the sheets are not of one test set.
     """
-    _require_names(variants, baselines)
+    require_names(variants, baselines)
     _require_one_test_set(sheets, [*baselines, *variants])
     chosen = choose(sheets, variants=variants, metric=metric)
-    cited = CITED if gold_counts(sheets[chosen].test) == OFFICIAL_TEST else ()
+    test_set = sheets[chosen].test_set
+    gains = {(d.one, d.other): d for d in differences}
     rows = (
-        *cited,
+        *cited(test_set),
         *(_row(sheets[name], kind="baseline", metric=metric) for name in baselines),
-        *(_row(sheets[name], kind="variant", metric=metric) for name in variants),
+        *(
+            _with_gain(_row(sheets[name], kind="variant", metric=metric), controls or {}, gains)
+            for name in variants
+        ),
     )
     return Comparison(
         chosen=chosen,
         metric=metric,
         dev_n=sheets[chosen].dev.n,
+        test_set=test_set,
         rows=rows,
-        warnings=_warnings(rows, chosen=chosen, metric=metric),
+        elsewhere=elsewhere(test_set),
+        differences=tuple(differences),
+        warnings=_warnings(rows, differences, chosen=chosen, metric=metric),
     )
 
 
@@ -163,30 +95,19 @@ def dev_value(sheet: Sheet, metric: Metric) -> float:
     return value
 
 
-def smallest_real_difference(n: int, share: float) -> float:
-    """Return the gap of two accuracies near ``share`` that chance exceeds one time in twenty.
-
-    z * sqrt(2 p (1 - p) / n), for independent answers. Two models that agree on many questions can
-    differ reliably by less, which takes a paired test to say.
-    """
-    return Z_95 * math.sqrt(2 * share * (1 - share) / n)
-
-
-def gold_counts(part: Part) -> tuple[int, ...]:
-    """Return how many questions have the gold answer yes, no and maybe."""
-    return tuple(sum(row) for row in part.confusion)
-
-
 def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
     test = sheet.test
     return Row(
         name=sheet.variant,
         kind=kind,
+        test_set=sheet.test_set,
         n=test.n,
         accuracy=test.accuracy,
         accuracy_low=test.accuracy_low,
         accuracy_high=test.accuracy_high,
         macro_f1=test.macro_f1,
+        macro_f1_low=test.macro_f1_low,
+        macro_f1_high=test.macro_f1_high,
         f1_yes=test.f1_yes,
         f1_no=test.f1_no,
         f1_maybe=test.f1_maybe,
@@ -197,16 +118,32 @@ def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
     )
 
 
-def _warnings(rows: Sequence[Row], *, chosen: str, metric: Metric) -> tuple[str, ...]:
+def _with_gain(
+    row: Row, controls: Mapping[str, str], gains: Mapping[tuple[str, str], Difference]
+) -> Row:
+    control = controls.get(row.name)
+    if control is None:
+        return row
+    if found := gains.get((row.name, control)):
+        gain, low, high = found.accuracy, found.accuracy_low, found.accuracy_high
+    elif found := gains.get((control, row.name)):
+        gain, low, high = -found.accuracy, -found.accuracy_high, -found.accuracy_low
+    else:
+        return dataclasses.replace(row, control=control)
+    return dataclasses.replace(row, control=control, gain=gain, gain_low=low, gain_high=high)
+
+
+def _warnings(
+    rows: Sequence[Row], differences: Sequence[Difference], *, chosen: str, metric: Metric
+) -> tuple[str, ...]:
     own = [row for row in rows if row.kind != "cited"]
     best = next(row for row in own if row.name == chosen)
     baselines = [row for row in own if row.kind == "baseline"]
     told = []
-    if same := [row.name for row in own if row is not best and _overlap(row, best)]:
-        points = 100 * smallest_real_difference(best.n, best.accuracy)
+    if same := [d.one if d.other == chosen else d.other for d in _not_shown(differences, chosen)]:
         told.append(
-            f"The 95 % interval of {chosen} overlaps that of {', '.join(same)}: differences in "
-            f"accuracy of less than {points:.1f} points on n = {best.n} may be noise."
+            f"{chosen} is not shown to differ in accuracy from {', '.join(same)} on n = {best.n} test "
+            "questions: what they differ by may be chance."
         )
     if beaten_by := [row.name for row in baselines if not _better(best, row, metric)]:
         told.append(f"{chosen} is no better on {metric} than the baseline {', '.join(beaten_by)}.")
@@ -218,21 +155,18 @@ def _warnings(rows: Sequence[Row], *, chosen: str, metric: Metric) -> tuple[str,
     return tuple(told)
 
 
+def _not_shown(differences: Sequence[Difference], chosen: str) -> list[Difference]:
+    return [d for d in differences if chosen in (d.one, d.other) and not d.is_shown]
+
+
 def _better(one: Row, other: Row, metric: Metric) -> bool:
     if one.dev is None or other.dev is None:
         return True  # no number on one side: nothing to warn of
     return one.dev < other.dev if metric == "dev.nll" else one.dev > other.dev
 
 
-def _overlap(one: Row, other: Row) -> bool:
-    if one.accuracy_low is None or one.accuracy_high is None:
-        return False
-    if other.accuracy_low is None or other.accuracy_high is None:
-        return False
-    return one.accuracy_low <= other.accuracy_high and other.accuracy_low <= one.accuracy_high
-
-
-def _require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
+def require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
+    """Raise ParamsError when there is no variant or a name is both a variant and a baseline."""
     if not variants:
         raise ParamsError("variants: is empty, so there is nothing to choose from: add one")
     if both := sorted(set(variants) & set(baselines)):
@@ -243,11 +177,10 @@ def _require_names(variants: Sequence[str], baselines: Sequence[str]) -> None:
 
 
 def _require_one_test_set(sheets: Mapping[str, Sheet], names: Sequence[str]) -> None:
-    counts = {name: gold_counts(sheets[name].test) for name in names}
-    first = names[0]
+    first = sheets[names[0]]
     for name in names[1:]:
-        if counts[name] != counts[first]:
+        if sheets[name].test_digest != first.test_digest:
             raise DataError(
-                f"{name} was scored on a test set of {counts[name]} yes/no/maybe and {first} on "
-                f"{counts[first]}: score both on the same split"
+                f"{name} was scored on other test questions ({TITLES[sheets[name].test_set]}) than "
+                f"{names[0]} ({TITLES[first.test_set]}): score both on the same split"
             )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from medslm.data.records import ANSWERS, Answer, Prediction
 from medslm.data.scores import accuracy, macro_f1
-from medslm.evaluation.calibration import Fit, Probabilities, brier, ece, enough, fit
+from medslm.evaluation.calibration import Fit, Probabilities, bins, brier, ece, enough, fit
 from medslm.evaluation.metrics import argmax, nll
 from medslm.evaluation.pooling import pool, rows_of
 from medslm.evaluation.sheet import Calibrated, Reliability
@@ -97,6 +97,7 @@ def _measure(rows: Sequence[Prediction], gold: Gold, answers: Map, shares: Map) 
         nll=loss,
         brier=brier(truth, found),
         ece=ece(truth, found),
+        bins=tuple(bins(truth, found)) if rows[0].split == "test" else (),
     )
 
 

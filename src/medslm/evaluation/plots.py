@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 
 from medslm.data.records import ANSWERS
 from medslm.evaluation import svg
-from medslm.evaluation.compare import Row
 from medslm.evaluation.curves import Point
+from medslm.evaluation.rows import Row
 
 LABEL_LENGTH = 20  # characters that fit beside a plot; the table has the whole name
 

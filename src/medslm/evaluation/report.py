@@ -2,94 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element
-
-from pydantic import ConfigDict
+from typing import Any
 
 from medslm.data.records import ANSWERS
 from medslm.errors import DataError
-from medslm.evaluation import plots, svg
-from medslm.evaluation.compare import OFFICIAL_TEST, Comparison, gold_counts
-from medslm.evaluation.curves import Point, limits
-from medslm.evaluation.sheet import Sheet
-from medslm.evaluation.table import DASH, caption, cells, columns, number
-
-MAJORITY = "majority"  # the baseline that always gives the most frequent answer of its train part
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """What `check` counted for one ask, as far as the report shows it."""
-
-    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)
-    parsed: int
-    unreadable: dict[str, int]
-    kept: int
-    dropped: int
-    reasons: dict[str, int]
-
-
-class Plot(NamedTuple):
-    """A picture with its file name and the heading it stands under."""
-
-    file: str
-    title: str
-    picture: Element
-
-
-class Plots(NamedTuple):
-    """All pictures of a report, in reading order."""
-
-    intervals: Plot
-    confusions: list[Plot]
-    curves: list[Plot]
-
-    def all(self) -> list[Plot]:
-        """Return every picture once."""
-        return [self.intervals, *self.confusions, *self.curves]
-
-
-def draw(
-    comparison: Comparison, sheets: Mapping[str, Sheet], curves: Mapping[str, Sequence[Point]]
-) -> Plots:
-    """Draw a comparison's pictures: the chosen variant's confusion first, curves on one scale."""
-    baselines = [row for row in comparison.rows if row.kind == "baseline"]
-    majority = next((row.accuracy for row in baselines if row.name == MAJORITY), None)
-    rest = [row.name for row in comparison.rows if row.kind != "cited"]
-    first = [comparison.chosen, *(name for name in rest if name != comparison.chosen)]
-    lowest, highest = limits(curves.values())
-    return Plots(
-        intervals=Plot(
-            "intervals.svg",
-            "Accuracy on test",
-            plots.intervals(comparison.rows, chosen=comparison.chosen, majority=majority),
-        ),
-        confusions=[
-            Plot(f"confusion-{n}.svg", n, plots.confusion(sheets[n].test.confusion, name=n))
-            for n in first
-        ],
-        curves=[
-            Plot(
-                f"curve-{name}.svg",
-                name,
-                plots.learning_curve(points, name=name, lowest=lowest, highest=highest),
-            )
-            for name, points in curves.items()
-        ],
-    )
+from medslm.evaluation import svg
+from medslm.evaluation.background import Background, Table
+from medslm.evaluation.differences import Difference, p_text, points
+from medslm.evaluation.pictures import MAJORITY, Plot, Plots
+from medslm.evaluation.rows import Comparison
+from medslm.evaluation.sheet import Reliability, Sheet
+from medslm.evaluation.table import (
+    DASH,
+    NOT_COMPARABLE,
+    caption,
+    cells,
+    columns,
+    number,
+    published_elsewhere,
+    sensitivity,
+    tested,
+)
+from medslm.evaluation.testset import TITLES
 
 
 def page(
     comparison: Comparison,
     sheets: Mapping[str, Sheet],
     pictures: Plots,
-    quality: Mapping[str, Quality],
+    background: Background,
 ) -> str:
     """Return the report as one HTML page without scripts, fonts or pictures from elsewhere.
 
@@ -105,23 +48,19 @@ def page(
         head=columns(comparison.metric),
         rows=[(row, cells(row, chosen=comparison.chosen)) for row in comparison.rows],
         has_majority=any(row.name == MAJORITY for row in comparison.rows),
-        details=_details(comparison, sheets),
-        quality=_quality_rows(quality),
+        tested=tested(comparison),
+        sensitivity=sensitivity(comparison),
+        differences=differences_table(comparison.differences),
+        elsewhere=published_elsewhere(comparison),
+        not_comparable=NOT_COMPARABLE,
+        test_set=TITLES[comparison.test_set],
+        details=details(comparison, sheets),
+        calibrated=calibration_table(comparison, sheets),
+        background=background,
         warnings=comparison.warnings,
         caveats=caveats(comparison, sheets),
         number=number,
     )
-
-
-def confusion_csv(sheet: Sheet) -> str:
-    """Return a line per test question for DVC's ``confusion`` plot: variant, actual, predicted."""
-    stream = io.StringIO(newline="")
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["variant", "actual", "predicted"])
-    for actual, row in zip(ANSWERS, sheet.test.confusion, strict=True):
-        for predicted, count in zip((*ANSWERS, "unanswered"), row, strict=True):
-            table.writerows([[sheet.variant, actual, predicted]] * count)
-    return stream.getvalue()
 
 
 def caveats(comparison: Comparison, sheets: Mapping[str, Sheet]) -> list[str]:
@@ -133,14 +72,19 @@ def caveats(comparison: Comparison, sheets: Mapping[str, Sheet]) -> list[str]:
         "choosing by them would make the chosen number too high.",
         f"Only {maybe} of the {best.test.n} test questions have the answer maybe, so its F1, "
         "a third of macro-F1, moves in large steps.",
-        "Variants with more data also take more optimiser steps at equal epochs: a gain may come "
-        "from either.",
     ]
+    chosen = next(row for row in comparison.rows if row.name == comparison.chosen)
+    if chosen.control is None:
+        told.append(
+            "Variants with more data also take more optimiser steps at equal epochs: a gain may come "
+            "from either. An entry {asks: [], as_many_as: …} of variants is the control for it."
+        )
     if best.spread.cells == 1:
         told.append(
-            "One fold and one seed: this run does not say how far the numbers move with others."
+            "One fold and one seed: this run does not say how far the numbers move with others, and a "
+            "difference that is shown is one of these two students, not yet of their training sets."
         )
-    if gold_counts(best.test) != OFFICIAL_TEST:
+    if comparison.test_set != "official":
         told.append(
             "This is not the official PubMedQA test set of 500 questions: the numbers cannot be "
             "compared with published ones."
@@ -166,6 +110,78 @@ def require_known(
         )
 
 
+def differences_table(found: Sequence[Difference]) -> Table:
+    """Return a row per tested pair: accuracy and macro-F1 in points, and what stands behind p."""
+    return [
+        {
+            "pair": f"{one.one} - {one.other}",
+            "accuracy": _gap(one.accuracy, one.accuracy_low, one.accuracy_high),
+            "macro-F1": _gap(one.macro_f1, one.macro_f1_low, one.macro_f1_high),
+            "only first / only second right": f"{one.only_one} / {one.only_other}",
+            "p": p_text(one.p),
+            "p (Holm)": p_text(one.p_holm),
+            "sd over seeds": DASH if one.sd is None else points(one.sd),
+            "could be found": points(one.detectable) if one.detectable else DASH,
+        }
+        for one in found
+    ]
+
+
+def calibration_table(comparison: Comparison, sheets: Mapping[str, Sheet]) -> Table:
+    """Return a row per model with a fit: what scaling and prior adjustment make of it, on test."""
+    rows = []
+    for name in (row.name for row in comparison.rows if row.kind != "cited"):
+        if found := sheets[name].calibrated:
+            rows.append(
+                {
+                    "model": name,
+                    "temperature": f"{found.temperature:.2f}",
+                    "tau": f"{found.tau:.1f}",
+                    **_before_after(found.raw_test, found.test),
+                }
+            )
+    return rows
+
+
+def _before_after(raw: Reliability, scaled: Reliability) -> dict[str, str]:
+    titles = {"accuracy": "accuracy", "macro_f1": "macro-F1", "nll": "NLL", "ece": "ECE"}
+    return {
+        title: f"{getattr(raw, key):.3f} to {getattr(scaled, key):.3f}"
+        for key, title in titles.items()
+    }
+
+
+def _gap(value: float, low: float, high: float) -> str:
+    return f"{points(value)} ({points(low)} to {points(high)})"
+
+
+def details(comparison: Comparison, sheets: Mapping[str, Sheet]) -> Table:
+    """Return a row per model: dev, likelihood and calibration on test, and how its students spread."""
+    names = [row.name for row in comparison.rows if row.kind != "cited"]
+    return [{"variant": name, **_detail(sheets[name])} for name in names]
+
+
+def _detail(sheet: Sheet) -> dict[str, str]:
+    spread = sheet.spread
+    return {
+        "dev n": str(sheet.dev.n),
+        "dev accuracy": number(sheet.dev.accuracy),
+        "dev macro-F1": number(sheet.dev.macro_f1),
+        "dev NLL": number(sheet.dev.nll),
+        "test NLL": number(sheet.test.nll),
+        "test Brier": number(sheet.test.brier),
+        "test ECE": number(sheet.test.ece),
+        "test unanswered": str(sheet.test.unanswered),
+        "students": str(spread.cells),
+        "test accuracy, mean ± sd": _with_sd(spread.test_accuracy_mean, spread.test_accuracy_sd),
+        "test macro-F1, mean ± sd": _with_sd(spread.test_macro_f1_mean, spread.test_macro_f1_sd),
+    }
+
+
+def _with_sd(mean: float, sd: float | None) -> str:
+    return number(mean) if sd is None else f"{mean:.3f} ± {sd:.3f}"
+
+
 def _render(pictures: Plots, **fields: Any) -> str:
     """Fill the template; the pictures and their style are the only values that are markup."""
     from jinja2 import Environment, StrictUndefined
@@ -184,57 +200,10 @@ def _render(pictures: Plots, **fields: Any) -> str:
     )
     return environment.from_string(source).render(
         intervals=markup(pictures.intervals),
+        grid=[(plot.title, markup(plot)) for plot in pictures.grid],
+        reliability=[(plot.title, markup(plot)) for plot in pictures.reliability],
         confusions=[(plot.title, markup(plot)) for plot in pictures.confusions],
         curves=[(plot.title, markup(plot)) for plot in pictures.curves],
         style=Markup(svg.style_sheet()),
         **fields,
     )
-
-
-def _details(comparison: Comparison, sheets: Mapping[str, Sheet]) -> list[dict[str, str]]:
-    names = [row.name for row in comparison.rows if row.kind != "cited"]
-    return [{"variant": name, **_detail(sheets[name])} for name in names]
-
-
-def _detail(sheet: Sheet) -> dict[str, str]:
-    spread = sheet.spread
-    return {
-        "dev n": str(sheet.dev.n),
-        "dev accuracy": number(sheet.dev.accuracy),
-        "dev macro-F1": number(sheet.dev.macro_f1),
-        "dev NLL": number(sheet.dev.nll),
-        "test NLL": number(sheet.test.nll),
-        "test unanswered": str(sheet.test.unanswered),
-        "students": str(spread.cells),
-        "test accuracy, mean ± sd": _with_sd(spread.test_accuracy_mean, spread.test_accuracy_sd),
-        "test macro-F1, mean ± sd": _with_sd(spread.test_macro_f1_mean, spread.test_macro_f1_sd),
-    }
-
-
-def _with_sd(mean: float, sd: float | None) -> str:
-    return number(mean) if sd is None else f"{mean:.3f} ± {sd:.3f}"
-
-
-def _quality_rows(quality: Mapping[str, Quality]) -> list[dict[str, str]]:
-    rows = []
-    for ask, counts in quality.items():
-        replies = counts.parsed + sum(counts.unreadable.values())
-        rows.append(
-            {
-                "ask": ask,
-                "replies": str(replies),
-                "parsed": str(counts.parsed),
-                "kept": str(counts.kept),
-                "kept of replies": f"{100 * counts.kept / replies:.0f} %" if replies else DASH,
-                "dropped": str(counts.dropped),
-                "unreadable because": _listed(counts.unreadable),
-                "dropped because": _listed(counts.reasons),
-            }
-        )
-    return rows
-
-
-def _listed(reasons: Mapping[str, int]) -> str:
-    """Return reasons, the most frequent first, as "name 3, other 1"."""
-    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count}" for name, count in ordered if count) or DASH

@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from medslm.data.records import ANSWERS
 from medslm.evaluation import svg
 from medslm.evaluation.metrics import Interval
 from medslm.evaluation.plots import Scale, nice_ticks
-from medslm.evaluation.sheet import DIGITS, Part
+from medslm.evaluation.sheet import Part
 
-_RESAMPLES = 2000
-_SEED = 0
 COLUMNS = (
     "method,knob,value,n,accuracy,accuracy_low,accuracy_high,macro_f1,macro_f1_low,macro_f1_high"
 )
@@ -73,29 +70,8 @@ def point(method: str, knob: str, value: float, test: Part) -> Point:
         test.accuracy,
         Interval(test.accuracy_low, test.accuracy_high),
         test.macro_f1,
-        macro_f1_interval(test.confusion),
+        Interval(test.macro_f1_low, test.macro_f1_high),
     )
-
-
-def macro_f1_interval(confusion: Sequence[Sequence[int]]) -> Interval:
-    """Return the 95 % percentile bootstrap interval over questions, six digits, always the same draws.
-
-    Resampling questions is resampling the cells of their confusion matrix; the seed is fixed. Rows
-    and columns as in `Part.confusion`.
-    """
-    import numpy as np
-
-    counts = np.asarray(confusion)
-    rng = np.random.default_rng(_SEED)
-    drawn = rng.multinomial(counts.sum(), counts.ravel() / counts.sum(), size=_RESAMPLES)
-    tables = drawn.reshape(_RESAMPLES, *counts.shape)
-    answers = range(len(ANSWERS))
-    hits = np.stack([tables[:, i, i] for i in answers], 1)
-    gold = tables.sum(2)
-    given = np.stack([tables[:, :, i].sum(1) for i in answers], 1)
-    f1 = 2 * hits / np.maximum(gold + given, 1)
-    low, high = np.percentile(f1.mean(1), [2.5, 97.5])
-    return Interval(round(float(low), DIGITS), round(float(high), DIGITS))
 
 
 def csv(points: Sequence[Point]) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from medslm.data.records import ANSWERS, Answer, Prediction, Question
 from medslm.data.scores import accuracy, macro_f1
 from medslm.errors import DataError
+from medslm.evaluation.bootstrap import macro_f1_interval
+from medslm.evaluation.calibration import Bin, bins, brier, ece
 from medslm.evaluation.metrics import (
     class_scores,
     confusion,
@@ -23,6 +25,7 @@ from medslm.evaluation.metrics import (
 from medslm.evaluation.outoffold import calibrated
 from medslm.evaluation.pooling import Pooled, pool, rows_of
 from medslm.evaluation.sheet import Cell, Part, Sheet, Spread
+from medslm.evaluation.testset import digest_of, name_of
 
 
 class CellKey(NamedTuple):
@@ -54,10 +57,15 @@ def score(
     _require_gold(gold, itertools.chain(test_pmids, *dev_pmids.values()))
     single = [_cell(key, rows, gold) for key, rows in sorted(cells.items())]
     everything = list(itertools.chain.from_iterable(cells.values()))
+    test = pool(rows_of(everything, "test"))
+    test_gold = {pmid: gold[pmid] for pmid in test_pmids}
     return Sheet(
         variant=variant,
+        test_set=name_of(test_gold),
+        test_digest=digest_of(test_gold),
         dev=part(pool(rows_of(everything, "dev")), gold),
-        test=part(pool(rows_of(everything, "test")), gold),
+        test=part(test, gold),
+        bins=_bins(test, gold),
         calibrated=calibrated(everything, gold),
         spread=_spread(single),
         cells=tuple(single),
@@ -102,12 +110,18 @@ def part(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> Part:
     interval = wilson(sum(g == a for g, a in zip(truth, answers, strict=True)), len(truth))
     scores = class_scores(truth, answers)
     yes, no, maybe = (scores[label] for label in ANSWERS)
+    counts = confusion(truth, answers)
+    macro = macro_f1_interval(counts)
+    shares = [pooled[pmid].probabilities for pmid in pmids]
+    likely = all(shares)
     return Part(
         n=len(truth),
         accuracy=accuracy(truth, answers),
         accuracy_low=interval.low,
         accuracy_high=interval.high,
         macro_f1=macro_f1(truth, answers),
+        macro_f1_low=macro.low,
+        macro_f1_high=macro.high,
         precision_yes=yes.precision,
         precision_no=no.precision,
         precision_maybe=maybe.precision,
@@ -117,10 +131,19 @@ def part(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> Part:
         f1_yes=yes.f1,
         f1_no=no.f1,
         f1_maybe=maybe.f1,
-        nll=nll(truth, [pooled[pmid].probabilities for pmid in pmids]),
+        nll=nll(truth, shares),
+        brier=brier(truth, shares) if likely else None,
+        ece=ece(truth, shares) if likely else None,
         unanswered=sum(answer is None for answer in answers),
-        confusion=confusion(truth, answers),
+        confusion=counts,
     )
+
+
+def _bins(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> tuple[Bin, ...]:
+    if not all(row.probabilities for row in pooled.values()):
+        return ()
+    pmids = sorted(pooled)
+    return tuple(bins([gold[p] for p in pmids], [pooled[p].probabilities for p in pmids]))
 
 
 def _by_cell(predictions: Iterable[Prediction], variant: str) -> dict[CellKey, list[Prediction]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ConfigDict
 
 from medslm.errors import DataError
+from medslm.evaluation.testset import TestSet
 from medslm.files import dump_json, read_json, write_json
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -25,7 +26,8 @@ class Part:
 
     ``confusion`` has a row per gold answer (yes, no, maybe) and a column per answer given (yes, no,
     maybe, unanswered); DVC shows no lists, which keeps ``dvc metrics diff`` short. ``nll`` is in
-    nats, None for a model that gives no probabilities.
+    nats; it, ``brier`` and ``ece`` are None for a model that gives no probabilities. Intervals are
+    of 95 %: Wilson's of accuracy, the bootstrap's of macro-F1.
     """
 
     __pydantic_config__ = _STRICT
@@ -34,6 +36,8 @@ class Part:
     accuracy_low: float
     accuracy_high: float
     macro_f1: float
+    macro_f1_low: float
+    macro_f1_high: float
     precision_yes: float
     precision_no: float
     precision_maybe: float
@@ -44,6 +48,8 @@ class Part:
     f1_no: float
     f1_maybe: float
     nll: float | None
+    brier: float | None
+    ece: float | None
     unanswered: int
     confusion: tuple[tuple[int, ...], ...]
 
@@ -79,7 +85,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """Answers and probabilities on one split, in numbers that show calibration; ``ece`` has ten bins."""
+    """Answers and probabilities on one split, in numbers that show calibration; ``ece`` has ten bins.
+
+    ``bins`` are those on test that hold questions, none on dev: n, mean confidence, share right.
+    """
 
     __pydantic_config__ = _STRICT
     accuracy: float
@@ -87,6 +96,7 @@ class Reliability:
     nll: float
     brier: float
     ece: float
+    bins: tuple[tuple[int, float, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +124,18 @@ class Sheet:
     """All there is on one variant: pooled dev and test, each cell, and how the cells spread.
 
     ``calibrated`` is None for answers without probabilities and for too few dev questions.
+    ``bins`` are those of the test probabilities as in `Reliability`, none without probabilities.
+    ``test_digest`` is of the test questions' PMIDs and gold answers.
     """
 
     __pydantic_config__ = _STRICT
     variant: str
+    test_set: TestSet
+    test_digest: str
     dev: Part
     test: Part
     spread: Spread
+    bins: tuple[tuple[int, float, float], ...]
     calibrated: Calibrated | None
     cells: tuple[Cell, ...]
 

@@ -63,6 +63,13 @@ def words(
     ElementTree.SubElement(parent, "text", attributes).text = text
 
 
+def slanted(parent: ElementTree.Element, x: float, y: float, text: str, *, look: str) -> None:
+    """Write ``text`` so that it rises to its end at (x, y): room for many names under an axis."""
+    turn = f"rotate(-40 {_at(x)} {_at(y)})"
+    attributes = {"class": look, "x": _at(x), "y": _at(y), "text-anchor": "end", "transform": turn}
+    ElementTree.SubElement(parent, "text", attributes).text = text
+
+
 def line(
     parent: ElementTree.Element, start: tuple[float, float], end: tuple[float, float], *, look: str
 ) -> None:

@@ -6,9 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from medslm.evaluation.compare import Comparison, Row
+from medslm.evaluation.differences import points, sentence
+from medslm.evaluation.rows import Comparison, Row
+from medslm.evaluation.testset import TITLES
 
 DASH = "-"
+NOT_COMPARABLE = "Other questions: no number above may be compared with these."
 
 
 class Column(NamedTuple):
@@ -23,32 +26,25 @@ def columns(metric: str) -> tuple[Column, ...]:
     return (
         Column("variant", False),
         Column("n", True),
-        Column("accuracy", True),
-        Column("95 % interval", True),
-        Column("macro-F1", True),
-        Column("F1 yes", True),
-        Column("F1 no", True),
-        Column("F1 maybe", True),
+        Column("accuracy (95 %)", True),
+        Column("macro-F1 (95 %)", True),
+        Column("F1 yes / no / maybe", True),
         Column(metric, True),
+        Column("over its control", True),
         Column("", False),
     )
 
 
 def cells(row: Row, *, chosen: str) -> tuple[str, ...]:
     """Return a row's cells as text, three decimals, in the order of `columns`."""
-    interval = DASH
-    if row.accuracy_low is not None and row.accuracy_high is not None:
-        interval = f"{row.accuracy_low:.3f} to {row.accuracy_high:.3f}"
     return (
         row.name,
         str(row.n),
-        number(row.accuracy),
-        interval,
-        number(row.macro_f1),
-        number(row.f1_yes),
-        number(row.f1_no),
-        number(row.f1_maybe),
+        with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
+        with_interval(row.macro_f1, row.macro_f1_low, row.macro_f1_high),
+        by_answer(row),
         number(row.dev),
+        gain(row),
         "chosen" if row.name == chosen and row.kind == "variant" else mark(row),
     )
 
@@ -56,6 +52,58 @@ def cells(row: Row, *, chosen: str) -> tuple[str, ...]:
 def mark(row: Row) -> str:
     """Return what kind of line this is, nothing for a trained variant."""
     return "" if row.kind == "variant" else row.kind
+
+
+def with_interval(value: float, low: float | None, high: float | None) -> str:
+    """Return a score and its interval, or the score alone if nobody gave one."""
+    if low is None or high is None:
+        return number(value)
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def by_answer(row: Row) -> str:
+    """Return the F1 of yes, no and maybe, or a dash where nobody gave them."""
+    scores = (row.f1_yes, row.f1_no, row.f1_maybe)
+    return DASH if None in scores else " / ".join(number(score) for score in scores)
+
+
+def gain(row: Row) -> str:
+    """Return the points of accuracy over the variant of as many steps, or a dash without one."""
+    if row.gain is None or row.gain_low is None or row.gain_high is None:
+        return DASH
+    return f"{points(row.gain)} ({points(row.gain_low)} to {points(row.gain_high)})"
+
+
+def tested(comparison: Comparison) -> list[str]:
+    """Return a sentence per tested difference, those that are shown first."""
+    ordered = sorted(comparison.differences, key=lambda d: not d.is_shown)
+    return [f"{sentence(found)}." for found in ordered]
+
+
+def sensitivity(comparison: Comparison) -> str:
+    """Return what this test set can show at all; empty when nothing was tested."""
+    found = [d.detectable for d in comparison.differences if d.detectable]
+    if not found:
+        return ""
+    low, high = points(min(found)), points(max(found))
+    span = low if low == high else f"{low} to {high}"
+    several = max(d.students for d in comparison.differences) > 1
+    pooled = " Means over students; the table pools their answers first." if several else ""
+    return (
+        f"Accuracy on test; p by the exact sign-flip test (McNemar's with one student), corrected for "
+        f"{len(comparison.differences)} tests by Holm's method: shown means below .05. With n = "
+        f"{comparison.differences[0].n} and answers that differ as these do, a true difference of {span} "
+        f"points would be found four times in five.{pooled}"
+    )
+
+
+def published_elsewhere(comparison: Comparison) -> list[str]:
+    """Return a line per published result of another test set."""
+    return [
+        f"{row.name}: accuracy {number(row.accuracy)}, macro-F1 {number(row.macro_f1)} "
+        f"on {TITLES[row.test_set]}"
+        for row in comparison.elsewhere
+    ]
 
 
 def number(value: float | None) -> str:
@@ -78,6 +126,12 @@ def markdown(comparison: Comparison) -> str:
     ]
     for warning in comparison.warnings:
         lines += ["", f"Warning: {escape_markdown(warning)}"]
+    if told := tested(comparison):
+        lines += ["", "## Differences", "", *(f"- {escape_markdown(one)}" for one in told)]
+        lines += ["", escape_markdown(sensitivity(comparison))]
+    if others := published_elsewhere(comparison):
+        lines += ["", "## Published on another test set", "", NOT_COMPARABLE, ""]
+        lines += [f"- {escape_markdown(one)}" for one in others]
     return "\n".join(lines) + "\n"
 
 
@@ -88,8 +142,13 @@ def table_text(comparison: Comparison) -> str:
     widths = [max(len(line[i]) for line in grid) for i in range(len(head))]
     rule = ["-" * width for width in widths]
     lines = [_aligned(line, widths, head) for line in (grid[0], rule, *grid[1:])]
-    notes = [textwrap.fill(note, 100) for note in (caption(comparison), *comparison.warnings)]
-    return "\n".join([*lines, "", *notes])
+    notes = [caption(comparison), *comparison.warnings]
+    blocks = [notes, [*tested(comparison), sensitivity(comparison)]]
+    if others := published_elsewhere(comparison):
+        blocks.append([NOT_COMPARABLE, *others])
+    for block in blocks:
+        lines += ["", *(textwrap.fill(note, 100) for note in block if note)]
+    return "\n".join(lines).rstrip()
 
 
 def caption(comparison: Comparison) -> str:
@@ -97,8 +156,8 @@ def caption(comparison: Comparison) -> str:
     best = "lowest" if comparison.metric == "dev.nll" else "highest"
     return (
         f"Chosen: {comparison.chosen}, which has the {best} {comparison.metric} of the trained "
-        f"variants (n = {comparison.dev_n} dev questions). The other columns are on test, which "
-        "has no part in the choice."
+        f"variants (n = {comparison.dev_n} dev questions). The other columns are on test "
+        f"({TITLES[comparison.test_set]}), which has no part in the choice."
     )
 
 

@@ -19,7 +19,7 @@ Severity = Literal["critical", "warning"]
 # A report with fewer is not one that a stage writes: the smallest suite has more.
 MIN_EXPECTATIONS = 15
 PAIRS_REPORT = "expectations.json"  # beside the kept pairs of an ask
-BASELINES = ("majority", "zero-shot")
+BASELINES = ("majority", "question-only", "zero-shot")
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,17 +143,19 @@ def measure(labelled: Sequence[Question], polls: Sequence[Poll]) -> dict[str, An
 
 
 def on_claims(pairs: Sequence[Pair], votes: Sequence[Ballot]) -> dict[str, Any]:
-    """Return how far the verifier agrees with what was claimed, per ``teacher/strategy``."""
-    groups: dict[str, list[tuple[Pair, Ballot]]] = {}
+    """Return how far the verifier agrees with what was claimed."""
+    claims = [Vote(pair.answer, ballot.answer) for pair, ballot in zip(pairs, votes, strict=True)]
+    return {**agreement(claims), "consistency": consistency(votes)}
+
+
+def by_teacher_and_strategy(pairs: Sequence[Pair], votes: Sequence[Ballot]) -> dict[str, Any]:
+    """Return the same per ``teacher/strategy``."""
+    groups: dict[str, tuple[list[Pair], list[Ballot]]] = {}
     for pair, ballot in zip(pairs, votes, strict=True):
-        groups.setdefault(f"{pair.teacher}/{pair.strategy}", []).append((pair, ballot))
-    return {
-        name: {
-            **agreement(Vote(pair.answer, ballot.answer) for pair, ballot in members),
-            "consistency": consistency([ballot for _, ballot in members]),
-        }
-        for name, members in sorted(groups.items())
-    }
+        own = groups.setdefault(f"{pair.teacher}/{pair.strategy}", ([], []))
+        own[0].append(pair)
+        own[1].append(ballot)
+    return {name: on_claims(*own) for name, own in sorted(groups.items())}
 
 
 def consistency(polls: Sequence[Poll | Ballot]) -> float | None:
