@@ -29,9 +29,9 @@ from medslm.quality.check import check
 from medslm.quality.guard import Bounds, Guard
 from medslm.quality.parse import parse_all
 from medslm.quality.pool import pool
-from medslm.quality.rows import rows_of
 from medslm.quality.rules import Limits
 from medslm.quality.settings import ExpectationParams, LeakageParams, RuleParams
+from medslm.quality.suites.pairs import COLUMNS, rows_of, suite
 
 ROOT = Path(__file__).parent.parent
 STUDIES = 1000
@@ -110,10 +110,11 @@ def measure(count: int) -> dict[str, Any]:
     )
 
     def expect() -> int:
-        from medslm.quality.expectations import evaluate, suite
+        from medslm.quality.expectations import evaluate
+        from medslm.quality.expected import Table
 
         expected = suite(ask="many", strategy="new", min_kept=floors["new"], **whole)
-        return len(evaluate(rows, expected))
+        return len(evaluate(Table(COLUMNS, rows), expected).outcomes)
 
     timed("expectations", expect)
     peak = _PEAK.search(Path("/proc/self/status").read_text(encoding="ascii"))

@@ -14,11 +14,12 @@ from medslm.params import load_all, load_section
 from medslm.quality.check import check
 from medslm.quality.decisions import outdated, read_decisions
 from medslm.quality.embeddings import MiniLM, require_package
-from medslm.quality.expectations import evaluate, suite
+from medslm.quality.expectations import evaluate
+from medslm.quality.expected import Table
 from medslm.quality.guard import Bounds, Guard, counted, require_no_test_hit
-from medslm.quality.rows import rows_of
 from medslm.quality.rules import Limits
 from medslm.quality.settings import ExpectationParams, LeakageParams, RuleParams
+from medslm.quality.suites.pairs import COLUMNS, rows_of, suite
 from medslm.quality.summary import summarise
 from medslm.quality.verdict import as_json, report_of
 
@@ -84,7 +85,7 @@ def main(
     )
     rows = rows_of(checked.kept, ballots, leak_overlap=limits.leak_overlap, **parts)
     expected = suite(ask=ask, strategy=strategy, min_kept=floors[strategy], **whole)
-    report = report_of(ask, evaluate(rows, expected))
+    report = report_of("pairs", ask, evaluate(Table(COLUMNS, rows), expected).outcomes)
     counts = summarise(candidates, unreadable, ballots, checked, report, parts["train"])
     counts["held_out"] = counted(matches)
 

@@ -11,8 +11,17 @@ from medslm.data.records import Pair, Question
 from medslm.errors import stage
 from medslm.files import read_jsonl, write_json, write_jsonl
 from medslm.params import load_section
+from medslm.quality.agreement import weight
 from medslm.quality.settings import VerifierParams
-from medslm.quality.vote import Vote, agreement, ballots, measure
+from medslm.quality.vote import (
+    asked_about,
+    ballots,
+    by_teacher_and_strategy,
+    measure,
+    on_claims,
+    poll,
+    real_sample,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +44,40 @@ def main(
     sources = [*labelled, *read_jsonl(unlabelled, Question)]
 
     from medslm.models import load_causal_lm
-    from medslm.student.scoring import Scorer
+    from medslm.student.shared_scoring import SharedScorer
 
     loaded = load_causal_lm(knobs.model, revision=knobs.revision, dtype=knobs.dtype)
-    score = Scorer(loaded, max_tokens=knobs.max_tokens, batch_size=knobs.batch_size).probabilities
-    bound = knobs.abstain_below
-    measured = measure(labelled, score=score, sample=knobs.measured_on, abstain_below=bound)
-    votes = ballots(candidates, sources, score=score, verifier=loaded.base_id, abstain_below=bound)
-    claimed = [Vote(p.answer, b.answer) for p, b in zip(candidates, votes, strict=True)]
-    found = {"verifier": loaded.base_id, "on_gold": measured, "on_claims": agreement(claimed)}
+    scorer = SharedScorer(loaded, max_tokens=knobs.max_tokens, batch_size=knobs.batch_size)
+    gold = real_sample(labelled, knobs.measured_on)
+    asked = [(question.context, question.question) for question in gold]
+    # in one go: what a real and a generated question share, their abstract, is read once
+    polls = poll(
+        [*asked, *asked_about(candidates, sources)],
+        score=scorer.asked,
+        votes=knobs.votes,
+        abstain_below=knobs.abstain_below,
+    )
+    measured = measure(gold, polls[: len(gold)])
+    worth = weight(measured)
+    votes = ballots(candidates, polls[len(gold) :], verifier=loaded.base_id, weight=worth)
 
     write_jsonl(out, votes)
-    write_json(metrics, found)
+    write_json(
+        metrics,
+        {
+            "verifier": loaded.base_id,
+            "votes": knobs.votes,
+            "weight": worth,
+            "on_gold": measured,
+            "on_claims": on_claims(candidates, votes),
+            "by_teacher_and_strategy": by_teacher_and_strategy(candidates, votes),
+            "prompts": {"n": knobs.votes * len(polls), "cut": scorer.cut},
+        },
+    )
     log.info(
-        "%d ballots; the verifier agrees with gold on %d of %d answered (%d asked), kappa %s",
-        *(len(votes), measured["agreed"], measured["answered"], measured["n"], measured["kappa"]),
+        "%d ballots; the verifier agrees with gold on %d of %d answered (%d asked), kappa %s: weight %s",
+        *(len(votes), measured["agreed"], measured["answered"], measured["n"]),
+        *(measured["kappa"], worth),
     )
 
 

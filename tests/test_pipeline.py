@@ -15,7 +15,7 @@ def test_every_stage_file_is_used_and_every_used_one_exists():
     used = {file for stage in STAGES.values() for file in entries(stage["cmd"])}
 
     assert used == set(FILES)
-    assert len(FILES) == 20
+    assert len(FILES) == 24
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -15,7 +15,16 @@ from medslm.evaluation.compare import CompareParams
 from medslm.files import sha256_of
 from medslm.params import load_all
 from medslm.profile import NAMES, apply_profile, load_profile, set_value, use_replies
-from medslm.quality.settings import ExpectationParams, LeakageParams, RuleParams, VerifierParams
+from medslm.quality.settings import (
+    DoubtParams,
+    ExpectationParams,
+    InputParams,
+    LeakageParams,
+    MixParams,
+    PredictionParams,
+    RuleParams,
+    VerifierParams,
+)
 from medslm.quality.variety import DiversityParams
 from medslm.student.settings import ComputeParams, StudentParams, TuneParams
 from medslm.teacher.settings import AnswersParams, AskParams, TeacherParams
@@ -35,6 +44,10 @@ SECTIONS = {
     "quality.expectations": ExpectationParams,
     "quality.leakage": LeakageParams,
     "quality.diversity": DiversityParams,
+    "quality.doubt": DoubtParams,
+    "quality.inputs": InputParams,
+    "quality.mixes": MixParams,
+    "quality.predictions": PredictionParams,
     "student": StudentParams,
     "tune": TuneParams,
     "compute": ComputeParams,

@@ -7,8 +7,8 @@ import re
 
 from tests.code_deps import ROOT
 
-# The rows about files, splits, replies and pairs. Those about reports that pass though they should not (9 to
-# 11) and archives (18: none is read) belong to other lists.
+# The rows about files, splits, replies, pairs, pages and reports that pass though they should not.
+# Archives (18) belong to no list: none is read.
 ROWS = {
     1: "a changed upstream file",
     2: "a field renamed, missing, new or of another type",
@@ -17,6 +17,9 @@ ROWS = {
     6: "a split that is not the official one",
     7: "a pair of a test study, of none, or that copies one",
     8: "blank texts",
+    9: "no rows, all rows gone, a suite without expectations",
+    10: "NaN, infinity and null in a column of numbers",
+    11: "answers that collapse or lack one",
     13: "texts that could run in a report",
     14: "cells that a spreadsheet takes for a formula",
     15: "an abstract that gives orders",

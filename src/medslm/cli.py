@@ -341,6 +341,21 @@ def export(out: Path, variant: str | None, asks: tuple[str, ...], with_csv: bool
     click.echo(f"{out}: {done.rows} pairs, parquet sha256 {done.parquet}")
 
 
+@main.command("data-docs")
+@click.argument("what", type=click.Choice(["inputs", "mixes", "predictions"]))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports/data-docs"))
+@stage
+def data_docs(what: str, out: Path) -> None:
+    """Write Great Expectations' own pages on the inputs, the training sets or the predictions.
+
+    Layout and fonts come from hosts on the internet; nothing in a page can run.
+    """
+    from medslm.quality.data_docs import jobs_of, write_data_docs
+
+    names = write_data_docs(out, jobs_of(what, Path("params.yaml"), Path("data")))
+    click.echo(f"{out}: {', '.join(names)}")
+
+
 def _has_display() -> bool:
     """Tell whether a browser would have a screen; without one, some open in the terminal."""
     return sys.platform == "darwin" or bool(

@@ -43,6 +43,9 @@ def ballot(of: Pair, **overrides: Any) -> Ballot:
         "pair_id": of.id,
         "verifier": "toy",
         "probabilities": {"yes": 0.5, "no": 0.3, "maybe": 0.2},
+        "votes": ("yes", "yes", "yes"),
         "answer": "yes",
+        "consistency": 1.0,
+        "weight": 1.0,
     }
     return Ballot(**{**fields, **overrides})

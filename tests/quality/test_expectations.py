@@ -8,8 +8,9 @@ import math
 import pytest
 
 from medslm.files import dump_json
-from medslm.quality.expectations import evaluate, suite
-from medslm.quality.rows import COLUMNS, rows_of
+from medslm.quality.expectations import always, evaluate
+from medslm.quality.expected import Expected, Table
+from medslm.quality.suites.pairs import COLUMNS, rows_of, suite
 from medslm.quality.verdict import MIN_EXPECTATIONS, as_json, report_of
 from tests.factories import pair, question
 from tests.quality.builders import WHOLE, ballot
@@ -22,11 +23,9 @@ TRAIN = [question(str(n), answer=ANSWERS[n % 3]) for n in range(1, 7)]
 PAIRS = [pair(q.pmid, answer=q.answer) for q in TRAIN]
 
 
-@pytest.fixture
-def gxe():
-    import great_expectations.expectations
-
-    return great_expectations.expectations
+def outcomes_of(rows, expected=None, **overrides):
+    expected = suite(**{**WHOLE, **overrides}) if expected is None else expected
+    return evaluate(Table(COLUMNS, rows), expected).outcomes
 
 
 def good_rows(pairs=PAIRS, train=TRAIN, unlabelled=(), test=(), ballots=None):
@@ -36,12 +35,12 @@ def good_rows(pairs=PAIRS, train=TRAIN, unlabelled=(), test=(), ballots=None):
 
 
 def failures(rows, **overrides):
-    outcomes = evaluate(rows, suite(**{**WHOLE, **overrides}))
+    outcomes = outcomes_of(rows, **overrides)
     return {(o.name, o.column): o for o in outcomes if not o.success}
 
 
 def test_good_pairs_meet_every_expectation():
-    outcomes = evaluate(good_rows(), suite(**WHOLE))
+    outcomes = outcomes_of(good_rows())
 
     assert [o for o in outcomes if not o.success] == []
     assert len(outcomes) >= MIN_EXPECTATIONS
@@ -64,28 +63,62 @@ def test_all_null_columns_fail_each():
 
     found = failures([{**row, **empty} for row in good_rows()])
 
-    assert len(empty) == 20
+    assert len(empty) == 17
     assert {("is_never_null", column) for column in empty} <= set(found)
 
 
-def test_an_empty_suite_fails_and_one_expectation_does_not(gxe):
-    one = gxe.ExpectColumnValuesToBeUnique(column="id", meta={"name": "is_unique"})
+def test_an_empty_suite_fails_and_one_expectation_does_not():
+    one = Expected("is_text", "ExpectColumnValuesToHaveText", {"column": "question"})
 
-    assert [o.success for o in evaluate(good_rows(), [])] == [False]
-    assert [o.success for o in evaluate(good_rows(), [one])] == [True]
+    assert [o.success for o in outcomes_of(good_rows(), [])] == [False]
+    assert all(o.success for o in outcomes_of(good_rows(), [one]))
+    assert len(outcomes_of(good_rows(), [one])) == 1 + len(always(Table(COLUMNS, [])))
 
 
-def test_an_expectation_that_raises_fails_critically_and_says_why(gxe):
-    meta = {"name": "is_unique"}
-    absent = gxe.ExpectColumnValuesToBeUnique(column="absent", severity="warning", meta=meta)
-    number = gxe.ExpectColumnMeanToBeBetween(column="question", max_value=1, meta={"name": "mean"})
+def test_no_suite_can_forget_rows_nulls_numbers_ids_and_columns():
+    """A suite that asks for nothing of the kind still fails on each."""
+    one = [Expected("is_text", "ExpectColumnValuesToHaveText", {"column": "answer"})]
+    bad = {"p_yes": math.inf, "p_no": math.nan, "long_answer": None, "notes": "x"}
+    rows = good_rows()
+    rows[0] = {**rows[0], **bad, "id": rows[1]["id"]}
 
-    unique, mean = sorted(evaluate(good_rows(), [absent, number]), key=lambda o: -len(o.name))
+    found = {(o.name, o.column) for o in outcomes_of(rows, one) if not o.success}
 
-    assert (unique.success, unique.severity) == (False, "critical")
-    assert "absent" in unique.error
-    assert (mean.success, mean.severity) == (False, "critical")
-    assert mean.error
+    assert found == {
+        ("has_exactly_its_columns", None),
+        ("is_unique", "id"),
+        ("is_finite", "p_yes"),
+        ("is_never_null", "p_no"),
+        ("is_never_null", "long_answer"),
+    }
+    assert "has_rows" in {o.name for o in outcomes_of([], one) if not o.success}
+
+
+def test_an_expectation_that_raises_fails_critically_and_says_why():
+    absent = {"column": "absent"}
+    odd = Expected("odd", "ExpectColumnValuesToBeUnique", absent, "warning")
+    mean = Expected("mean", "ExpectColumnMeanToBeBetween", {"column": "question", "max_value": 1})
+
+    found = {o.name: o for o in outcomes_of(good_rows(), [odd, mean]) if not o.success}
+
+    assert set(found) == {"odd", "mean"}
+    assert (found["odd"].severity, found["mean"].severity) == ("critical", "critical")
+    assert "absent" in found["odd"].error
+    assert found["mean"].error
+
+
+def test_broken_rows_are_joined_to_all_that_they_broke():
+    rows = good_rows()
+    rows[1]["has_source"] = rows[3]["has_source"] = False
+    rows[3]["answer"] = "Yes"
+
+    found = evaluate(Table(COLUMNS, rows), suite(**WHOLE))
+
+    assert found.broken == {
+        rows[1]["id"]: ("is_allowed(has_source)",),
+        rows[3]["id"]: ("is_allowed(answer)", "is_allowed(has_source)"),
+    }
+    assert evaluate(Table(COLUMNS, good_rows()), suite(**WHOLE)).broken == {}
 
 
 BAD_VALUES = [
@@ -93,7 +126,7 @@ BAD_VALUES = [
     ("question", "Is it?", "has_plausible_length"),
     ("question", "Is " + "very " * 90 + "long?", "has_plausible_length"),
     ("question", "Is the stay\nof adults shorter?", "has_its_shape"),
-    ("folded_question", " ", "has_its_shape"),
+    ("context", "\u200b \u200b" * 20, "has_text"),
     ("context", "Too short.", "has_plausible_length"),
     ("id", "other-ask:1:0", "has_its_shape"),
     ("reply_key", "abc", "has_its_shape"),
@@ -109,7 +142,7 @@ BAD_VALUES = [
     ("teacher", "another", "is_the_same_throughout"),
     ("prompt", "rewrite/completion-v2", "is_the_same_throughout"),
     ("p_yes", math.nan, "is_never_null"),
-    ("p_no", math.inf, "is_a_probability"),
+    ("p_no", math.inf, "is_finite"),
     ("p_maybe", -0.1, "is_a_probability"),
     ("p_sum", 0.9, "is_a_probability"),
 ]
@@ -122,6 +155,8 @@ def test_each_bad_value_fails_its_expectation_critically_and_its_row_is_named():
     for row, (column, value, name) in zip(rows, BAD_VALUES, strict=False):
         row[column] = value
         expected.setdefault((name, column), set()).add(row["id"])
+        if value == math.inf:
+            expected.setdefault(("is_a_probability", column), set()).add(row["id"])
 
     found = failures(rows)
 
@@ -163,8 +198,8 @@ def test_an_answer_that_is_missing_or_dominates_fails_as_params_say():
     strict = failures(rows, strategy="new", balance_severity="critical")
     mild = failures(rows, strategy="new", balance_severity="warning")
 
-    assert set(strict) == {("has_every_answer", "answer"), ("no_answer_dominates", "is_yes")}
-    assert strict["no_answer_dominates", "is_yes"].observed == 1.0
+    assert set(strict) == {("has_every_answer", "answer"), ("no_answer_dominates", "answer")}
+    assert strict["no_answer_dominates", "answer"].observed == "yes 6, no 0, maybe 0"
     assert {o.severity for o in strict.values()} == {"critical"}
     assert {o.severity for o in mild.values()} == {"warning"}
 
@@ -256,20 +291,22 @@ def test_only_what_needs_no_gold_answer_may_come_from_an_unlabelled_question(str
     assert allowed or found["is_allowed", "source_answer"].ids == (pairs[-1].id,)
 
 
-def test_at_most_fifty_ids_are_listed(gxe):
+def test_at_most_fifty_ids_are_listed_in_a_report_and_all_among_the_broken_rows():
     train = [question(str(n)) for n in range(1, 61)]
     rows = good_rows([pair(q.pmid) for q in train], train=train)
-    meta = {"name": "is_allowed"}
-    none = gxe.ExpectColumnValuesToBeInSet(column="has_source", value_set=[False], meta=meta)
+    none = Expected(
+        "none", "ExpectColumnValuesToBeInSet", {"column": "has_source", "value_set": [False]}
+    )
 
-    (outcome,) = evaluate(rows, [none])
+    found = evaluate(Table(COLUMNS, rows), [none])
 
-    assert (outcome.unexpected_count, len(outcome.ids)) == (60, 50)
+    (outcome,) = [o for o in found.outcomes if o.name == "none"]
+    assert (outcome.unexpected_count, len(outcome.ids), len(found.broken)) == (60, 50, 60)
 
 
 def test_the_report_is_the_same_whatever_the_order_of_rows_and_differs_with_the_data():
     def text(rows):
-        return dump_json(as_json(report_of("local-rewrite", evaluate(rows, suite(**WHOLE)))))
+        return dump_json(as_json(report_of("pairs", "a", outcomes_of(rows))))
 
     rows = good_rows()
     rows[0]["has_source"] = False

@@ -22,7 +22,7 @@ def test_counts_add_up_and_name_every_reason():
     )
     votes = [ballot(pairs[0]), ballot(pairs[1]), ballot(pairs[2], answer=None)]
 
-    counts = summarise(pairs, unreadable, votes, checked, report_of("a", []), [])
+    counts = summarise(pairs, unreadable, votes, checked, report_of("pairs", "a", []), [])
 
     assert counts["replies"] == counts["parsed"] + sum(counts["unreadable"].values()) == 6
     assert counts["parsed"] == counts["kept"] + counts["dropped"] == 3
@@ -42,10 +42,15 @@ def test_pseudo_labels_of_labelled_questions_are_compared_with_gold():
     sources = [question("1", answer="yes"), question("2", answer="no"), question("3", answer=None)]
     votes = [ballot(p) for p in pairs]
 
-    found = summarise(pairs, [], votes, Checked(pairs, []), report_of("a", []), sources)
+    found = summarise(pairs, [], votes, Checked(pairs, []), report_of("pairs", "a", []), sources)
     rewrites = [pair("1")]
     none = summarise(
-        rewrites, [], [ballot(pair("1"))], Checked(rewrites, []), report_of("a", []), sources
+        rewrites,
+        [],
+        [ballot(pair("1"))],
+        Checked(rewrites, []),
+        report_of("pairs", "a", []),
+        sources,
     )
 
     assert (found["gold"]["n"], found["gold"]["agreed"]) == (2, 1)
@@ -53,7 +58,7 @@ def test_pseudo_labels_of_labelled_questions_are_compared_with_gold():
 
 
 def test_without_replies_there_is_no_acceptance():
-    counts = summarise([], [], [], Checked([], []), report_of("a", []), [])
+    counts = summarise([], [], [], Checked([], []), report_of("pairs", "a", []), [])
 
     assert (counts["replies"], counts["acceptance"]) == (0, None)
     assert counts["votes"]["kappa"] is None

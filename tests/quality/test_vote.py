@@ -1,17 +1,31 @@
-"""The verifier votes blind, and what its votes are worth is measured."""
+"""The verifier votes blind, several times, and what its votes are worth is measured."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from medslm.data.records import ANSWERS
 from medslm.errors import DataError, Diverged
-from medslm.quality.vote import Vote, agreement, ballots, choose, kappa, measure
+from medslm.quality.settings import VerifierParams
+from medslm.quality.vote import (
+    ORDERS,
+    asked_about,
+    ballots,
+    by_teacher_and_strategy,
+    choose,
+    consistency,
+    elected,
+    measure,
+    on_claims,
+    poll,
+    real_sample,
+    support,
+)
 from tests.factories import pair, question
+from tests.quality.builders import ballot
+from tests.stages.quality_files import PARAMS
 
 SURE = {"yes": 0.7, "no": 0.2, "maybe": 0.1}
 TORN = {"yes": 0.38, "no": 0.32, "maybe": 0.3}
@@ -29,8 +43,21 @@ class Toy:
         return [self.row for _ in items]
 
 
-def vote(pairs, questions, score):
-    return ballots(pairs, questions, score=score, verifier="toy", abstain_below=0.4)
+def first_offered(items):
+    """A verifier without an opinion: it takes whatever is offered first."""
+    return [{a: 0.8 if a == item.options[0] else 0.1 for a in ANSWERS} for item in items]
+
+
+def vote(pairs, questions, score, votes=1, weight=0.5):
+    asked = asked_about(pairs, questions)
+    polls = poll(asked, score=score, votes=votes, abstain_below=0.4)
+    return ballots(pairs, polls, verifier="toy", weight=weight)
+
+
+def measured(questions, score, sample=40, votes=1):
+    gold = real_sample(questions, sample)
+    asked = [(q.context, q.question) for q in gold]
+    return measure(gold, poll(asked, score=score, votes=votes, abstain_below=0.4))
 
 
 def test_the_verifier_sees_abstract_and_question_and_no_claim():
@@ -39,7 +66,7 @@ def test_the_verifier_sees_abstract_and_question_and_no_claim():
 
     votes = vote([pair(pmid="1", answer="no", long_answer="A secret.")], [source], toy)
 
-    assert toy.seen == [(source.context, pair(pmid="1").question)]
+    assert toy.seen == [(source.context, pair(pmid="1").question, ANSWERS)]
     assert [(b.pair_id, b.verifier, b.answer) for b in votes] == [
         ("local-rewrite:1:0", "toy", "yes")
     ]
@@ -51,7 +78,7 @@ def test_the_verifier_sees_the_pairs_own_abstract_where_it_has_one():
 
     vote([own, other], [question("1")], toy)
 
-    assert [context for context, _ in toy.seen] == ["Stay was longer.", question("1").context]
+    assert [item.context for item in toy.seen] == ["Stay was longer.", question("1").context]
 
 
 def test_ballots_come_in_the_order_of_the_pairs():
@@ -95,9 +122,9 @@ def test_no_pairs_give_no_ballots():
 def test_a_verifier_is_measured_against_gold_on_a_fixed_sample():
     questions = [question(str(n), answer="yes" if n % 4 else "no") for n in range(40)]
 
-    whole = measure(questions, score=Toy(SURE), sample=40, abstain_below=0.4)
-    some = measure(questions, score=Toy(SURE), sample=10, abstain_below=0.4)
-    turned = measure(questions[::-1], score=Toy(SURE), sample=10, abstain_below=0.4)
+    whole = measured(questions, Toy(SURE))
+    some = measured(questions, Toy(SURE), sample=10)
+    turned = measured(questions[::-1], Toy(SURE), sample=10)
 
     assert (whole["n"], whole["agreed"], whole["agreement"]) == (40, 30, 0.75)
     assert (whole["majority_share"], whole["kappa"]) == (0.75, 0.0)
@@ -109,66 +136,107 @@ def test_the_sample_asks_other_questions_when_it_grows():
     questions = [question(str(n)) for n in range(40)]
     few, more = Toy(SURE), Toy(SURE)
 
-    measure(questions, score=few, sample=5, abstain_below=0.4)
-    measure(questions, score=more, sample=6, abstain_below=0.4)
+    measured(questions, few, sample=5)
+    measured(questions, more, sample=6)
 
     assert len(few.seen) == 5
     assert more.seen[:5] == few.seen
 
 
 def test_a_verifier_that_always_abstains_has_no_agreement():
-    found = measure([question()], score=Toy(TORN), sample=5, abstain_below=0.4)
+    found = measured([question()], Toy(TORN), sample=5)
 
     assert (found["n"], found["answered"], found["abstained"]) == (1, 0, 1)
     assert (found["agreement"], found["kappa"]) == (None, None)
 
 
 def test_unlabelled_questions_measure_nothing():
-    found = measure([question(answer=None)], score=Toy(SURE), sample=5, abstain_below=0.4)
+    found = measured([question(answer=None)], Toy(SURE), sample=5)
 
     assert (found["n"], found["majority_share"]) == (0, None)
 
 
-def test_kappa_is_that_of_cohens_table():
-    # 20 + 15 of 50 agree; chance (25*30 + 25*20) / 2500 = .5, so (.7 - .5) / .5
-    table = {
-        "yes": {"yes": 20, "no": 5, "maybe": 0},
-        "no": {"yes": 10, "no": 15, "maybe": 0},
-        "maybe": {"yes": 0, "no": 0, "maybe": 0},
-    }
+def test_each_vote_offers_the_answers_in_another_order():
+    toy = Toy(SURE)
 
-    assert kappa(table) == pytest.approx(0.4)
+    vote([pair()], [question()], toy, votes=3)
 
-
-def test_kappa_is_undefined_where_chance_explains_everything():
-    votes = [Vote("yes", "yes")] * 3
-
-    assert agreement(votes)["kappa"] is None
-    assert agreement([*votes, Vote("no", "no")])["kappa"] == 1
+    assert [item.options for item in toy.seen] == list(ORDERS[:3])
+    for place in range(3):
+        assert {order[place] for order in ORDERS[:3]} == set(ANSWERS)
+    assert len(set(ORDERS)) == len(ORDERS) == 6
 
 
-VOTES = st.lists(
-    st.builds(Vote, st.sampled_from(ANSWERS), st.sampled_from([*ANSWERS, None])), max_size=60
+def test_as_many_votes_as_there_are_orders_may_be_asked_for():
+    good = PARAMS["quality"]["verifier"]
+
+    assert VerifierParams.model_validate({**good, "votes": len(ORDERS)})
+    with pytest.raises(ValueError, match="votes"):
+        VerifierParams.model_validate({**good, "votes": len(ORDERS) + 1})
+
+
+def test_a_verifier_that_takes_the_first_answer_offered_elects_none_in_three_votes():
+    (one,) = vote([pair()], [question()], first_offered, votes=1)
+    (three,) = vote([pair()], [question()], first_offered, votes=3)
+
+    assert (one.votes, one.answer, one.consistency) == (("yes",), "yes", 1.0)
+    assert three.votes == ("yes", "no", "maybe")
+    assert (three.answer, three.consistency) == (None, 0.333333)
+    assert len(set(three.probabilities.values())) == 1
+
+
+def test_votes_and_probabilities_of_one_question_are_counted_together():
+    rows = [SURE, TORN, {"yes": 0.1, "no": 0.8, "maybe": 0.1}] * 2
+
+    found, again = poll([("a", "b"), ("c", "d")], score=lambda _: rows, votes=3, abstain_below=0.4)
+
+    assert found.votes == ("yes", None, "no")
+    assert (found.answer, found.consistency) == (None, 0.333333)
+    assert found.probabilities == {"yes": 0.393333, "no": 0.44, "maybe": 0.166667}
+    assert again == found
+
+
+@pytest.mark.parametrize(
+    ("votes", "answer"),
+    [
+        (("yes", "yes", "no"), "yes"),
+        (("yes", None, None), "yes"),
+        (("yes", "no", None), None),
+        ((None, None, None), None),
+        (("maybe", "maybe", "maybe"), "maybe"),
+    ],
 )
+def test_the_answer_is_the_one_with_more_votes_than_any_other(votes, answer):
+    assert elected(votes) == answer
 
 
-@given(VOTES)
-def test_kappa_equals_that_of_scikit_learn(votes):
-    from sklearn.metrics import cohen_kappa_score
+@pytest.mark.parametrize(
+    ("weight", "votes", "stands"),
+    [
+        (1.0, ("no", "no", "no"), 0.0),
+        (1.0, ("no", "no", "yes"), 1 / 3),
+        (1.0, ("no", None, None), 2 / 3),
+        (1.0, (None, None, None), 1.0),
+        (0.5, ("no", "no", "no"), 0.5),
+        (0.0, ("no", "no", "no"), 1.0),
+    ],
+)
+def test_votes_speak_against_a_claim_as_much_as_the_verifier_is_worth(weight, votes, stands):
+    cast = ballot(pair(), votes=votes, weight=weight)
 
-    answered = [v for v in votes if v.voted is not None]
-    found = agreement(votes)["kappa"]
-    if found is None:
-        assert len({v.claimed for v in answered} | {v.voted for v in answered}) <= 1
-        return
-    claimed, voted = zip(*answered, strict=True)
-    assert found == pytest.approx(cohen_kappa_score(claimed, voted, labels=ANSWERS), abs=1e-6)
+    assert support(cast, "yes") == pytest.approx(stands)
 
 
-@given(VOTES)
-def test_the_counts_of_an_agreement_add_up(votes):
-    found = agreement(votes)
+def test_what_the_verifier_says_of_claims_is_told_apart_by_teacher_and_strategy():
+    pairs = [pair("1"), pair("2", answer="no"), pair("3", strategy="new", teacher="other")]
+    votes = vote(pairs, [question(str(n)) for n in range(1, 4)], Toy(SURE))
 
-    assert found["n"] == len(votes) == found["answered"] + found["abstained"]
-    assert sum(sum(row.values()) for row in found["table"].values()) == found["answered"]
-    assert found["agreed"] == sum(v.claimed == v.voted for v in votes)
+    found = by_teacher_and_strategy(pairs, votes)
+
+    assert list(found) == ["local/rewrite", "other/new"]
+    assert [(g["n"], g["agreed"]) for g in found.values()] == [(2, 1), (1, 1)]
+    assert found["local/rewrite"]["table"]["no"] == {"yes": 1, "no": 0, "maybe": 0}
+    assert found["local/rewrite"]["consistency"] == 1.0
+    assert (on_claims(pairs, votes)["n"], on_claims(pairs, votes)["agreed"]) == (3, 2)
+    assert (by_teacher_and_strategy([], []), on_claims([], [])["n"]) == ({}, 0)
+    assert consistency([]) is None

@@ -56,7 +56,7 @@ def test_pairs_are_kept_or_dropped_and_counted(project):
     assert (counts["replies"], counts["parsed"], counts["kept"], counts["dropped"]) == (8, 7, 6, 1)
     assert (counts["unreadable"], counts["reasons"]) == ({"empty": 1}, {"markup": 1})
     assert counts["expectations"]["failed_critical"] == 0
-    report = read_report(project / "out" / "expectations.json", "local-rewrite")
+    report = read_report(project / "out" / "expectations.json", "pairs", "local-rewrite")
     assert report.statistics.evaluated == counts["expectations"]["evaluated"] >= 15
 
 

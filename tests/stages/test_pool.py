@@ -8,8 +8,9 @@ import pytest
 import yaml
 from stages.pool import main
 
-from medslm.data.records import Dropped, Pair
+from medslm.data.records import Doubt, Dropped, Pair
 from medslm.files import read_json, read_jsonl, write_jsonl
+from medslm.quality.decisions import Decision, content_of
 from tests.factories import pair
 from tests.stages.quality_files import PARAMS, run
 
@@ -23,13 +24,16 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "checked/a/kept.jsonl", A)
     write_jsonl(tmp_path / "checked/b/kept.jsonl", [TWIN, OTHER])
+    write_jsonl(tmp_path / "doubt.jsonl", [])
+    write_jsonl(tmp_path / "review.jsonl", [])
     return tmp_path
 
 
 def pooled(project, out="pool", asks=("a", "b")):
     body = {**PARAMS, "asks": {ask: {} for ask in asks}}
     (project / "params.yaml").write_text(yaml.safe_dump(body, sort_keys=False))
-    return run(main, "--checked", "checked", "--out", out, "--metrics", f"{out}.json")
+    flags = ("--checked", "checked", "--doubt", "doubt.jsonl", "--review", "review.jsonl")
+    return run(main, *flags, "--out", out, "--metrics", f"{out}.json")
 
 
 def everything(project, out="pool"):
@@ -72,3 +76,35 @@ def test_without_asks_the_pool_is_empty_and_an_unchecked_ask_is_named(project):
     assert missing.exit_code == 10
     assert "ghost/kept.jsonl: no such file" in missing.stderr
     assert not (project / "other").exists()
+
+
+def test_a_doubted_answer_goes_and_a_suspected_one_stays(project):
+    row = {"yes": 0.1, "no": 0.8, "maybe": 0.1}
+    doubted = Doubt("local-rewrite:1:0", row, 0.1, suspected=True, doubted=True)
+    only_suspected = Doubt("local-rewrite:2:0", row, 0.1, suspected=True, doubted=False)
+    write_jsonl(project / "doubt.jsonl", [doubted, only_suspected])
+
+    assert pooled(project, asks=("a",)).exit_code == 0
+
+    dropped = read_jsonl(project / "pool/dropped.jsonl", Dropped)
+    assert [(row.pair.id, row.reasons) for row in dropped] == [
+        ("local-rewrite:1:0", ("doubted_label",))
+    ]
+
+
+def test_what_a_person_keeps_stays_though_doubted_and_a_changed_pair_does_not(project):
+    row = {"yes": 0.1, "no": 0.8, "maybe": 0.1}
+    write_jsonl(
+        project / "doubt.jsonl", [Doubt(p.id, row, 0.1, suspected=True, doubted=True) for p in A]
+    )
+    decisions = [
+        Decision(A[0].id, content_of(A[0]), "keep", ""),
+        Decision(A[1].id, "0" * 64, "keep", ""),
+    ]
+    write_jsonl(project / "review.jsonl", decisions)
+
+    assert pooled(project, asks=("a",)).exit_code == 0
+
+    assert read_jsonl(project / "pool/a.jsonl", Pair) == A[:1]
+    (gone,) = read_jsonl(project / "pool/dropped.jsonl", Dropped)
+    assert (gone.pair.id, gone.reasons) == (A[1].id, ("doubted_label",))

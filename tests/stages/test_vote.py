@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 from stages.vote import main
 
 from medslm.data.records import ANSWERS, Ballot
-from medslm.files import read_json, read_jsonl
+from medslm.files import read_json, read_jsonl, write_jsonl
 from tests.stages.quality_files import PAIRS, PARAMS, run, write_params, write_project
 
 
@@ -68,9 +69,13 @@ def test_every_pair_gets_a_ballot_and_the_verifier_is_measured(project):
     ballots = read_jsonl(project / "votes.jsonl", Ballot)
     assert [ballot.pair_id for ballot in ballots] == [pair.id for pair in PAIRS]
     assert all(set(ballot.probabilities) == set(ANSWERS) for ballot in ballots)
+    assert all(len(ballot.votes) == 3 for ballot in ballots)
     found = read_json(project / "votes.jsonl.json")
     assert found["on_gold"]["n"] == 4
     assert found["on_claims"]["n"] == len(PAIRS)
+    assert found["by_teacher_and_strategy"] == {"local/rewrite": found["on_claims"]}
+    assert found["weight"] == 0.0 == ballots[0].weight
+    assert found["prompts"] == {"n": 3 * (4 + len(PAIRS)), "cut": 0}
     assert str(project) not in (project / "votes.jsonl").read_text(encoding="utf-8")
 
 
@@ -94,3 +99,16 @@ def test_a_model_that_is_not_there_exits_before_anything_is_written(project):
     assert result.exit_code == 2
     assert "no/such-model" in result.stderr
     assert not (project / "other.jsonl").exists()
+
+
+def test_b20_abstracts_that_do_not_fit_are_counted_and_the_question_stays_whole(project, tiny):
+    write_params(project, with_verifier(model=str(tiny), max_tokens=64))
+    long = " ".join(["Stay was shorter with treatment."] * 40)
+    longer = [dataclasses.replace(pair, context=long) for pair in PAIRS]
+    write_jsonl(project / "pairs" / "pairs.jsonl", longer)
+
+    result = vote("long.jsonl")
+
+    assert result.exit_code == 0, result.stderr
+    assert read_json(project / "long.jsonl.json")["prompts"]["cut"] >= 3 * len(PAIRS)
+    assert len(read_jsonl(project / "long.jsonl", Ballot)) == len(PAIRS)

@@ -112,16 +112,37 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """A verifier's blind answer to a generated question: probabilities in the order yes, no, maybe.
+    """A verifier's blind votes on a generated question.
 
-    ``answer`` is None when the verifier abstained.
+    ``probabilities`` are the mean over the votes, ``answer`` the one that most votes gave: None on a
+    tie or when all abstained. ``consistency`` is the share of the votes for the most frequent
+    answer, ``weight`` (0 to 1) what the verifier's votes count for, measured on real questions.
     """
 
     __pydantic_config__ = _STRICT
     pair_id: str
     verifier: str
     probabilities: dict[Answer, float]
+    votes: tuple[Answer | None, ...]
     answer: Answer | None
+    consistency: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What a probe that never saw a pair's study thinks of its answer.
+
+    ``self_confidence`` is the probability of the claimed answer. ``suspected`` is what confident
+    learning says; ``doubted`` is that too, but never of a probe that is not worth believing.
+    """
+
+    __pydantic_config__ = _STRICT
+    pair_id: str
+    probabilities: dict[Answer, float]
+    self_confidence: float
+    suspected: bool
+    doubted: bool
 
 
 @dataclass(frozen=True, slots=True)

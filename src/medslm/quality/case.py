@@ -74,7 +74,7 @@ class Limits:
 class Case:
     """A pair with what it is judged against.
 
-    ``support`` is the probability a verifier gave to the claimed answer, None where none was asked.
+    ``support`` is how far a verifier's votes let the claim stand, None where none was asked.
     """
 
     pair: Pair

@@ -18,6 +18,7 @@ from medslm.quality.leakage import (
 )
 from medslm.quality.rules import Case, Drop, Limits, reasons
 from medslm.quality.siblings import contradicting, repeating
+from medslm.quality.vote import support
 
 _ORDER = {reason: number for number, reason in enumerate(Drop)}
 
@@ -105,8 +106,8 @@ def _single(
         if source is None:
             why[pair.id] = {Drop.LEAKS_HELD_OUT}
             continue
-        support = votes[pair.id].probabilities[pair.answer]
-        why[pair.id] = reasons(Case(pair, source, support, limits))
+        supported = support(votes[pair.id], pair.answer)
+        why[pair.id] = reasons(Case(pair, source, supported, limits))
         if index.has(pair.question, beside=pair.pmid):
             why[pair.id].add(Drop.LEAKS_HELD_OUT)
     return why

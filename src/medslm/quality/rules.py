@@ -230,7 +230,7 @@ def empty_long_answer(case: Case) -> bool:
 
 
 def unsupported_by_votes(case: Case) -> bool:
-    """Drop pairs whose claimed answer has too little of the verifier's probability."""
+    """Drop pairs whose claimed answer has too many of the verifier's weighted votes against it."""
     bound = case.limits.min_support
     return bound is not None and (case.support is None or case.support < bound)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ class VerifierParams(Section):
     dtype: Literal["auto", "float32", "bfloat16"]
     max_tokens: Annotated[int, Field(ge=64)]
     batch_size: Count
+    votes: Annotated[int, Field(ge=1, le=6)]
     abstain_below: Share
     measured_on: Count
 
@@ -39,6 +40,51 @@ class RuleParams(Section):
     min_support: Share | None
     leak_overlap: Annotated[float, Field(gt=0, le=1)]
     max_edit_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class InputParams(Section):
+    """What raw questions, parts and replies have to be; params.yaml says what each knob does."""
+
+    min_questions: Count
+    max_answer_share: Annotated[float, Field(gt=0, le=1)]
+    min_question_chars: Count
+    max_question_chars: Count
+    min_context_chars: Count
+    max_failed_share: Share
+    max_cut_share: Share
+    max_repeated_share: Share
+
+    def raw(self) -> dict[str, Any]:
+        """Return the knobs of the suite on raw questions."""
+        return self.model_dump(exclude=_OF_REPLIES)
+
+    def replies(self) -> dict[str, Any]:
+        """Return the knobs of the suite on replies."""
+        return self.model_dump(include=_OF_REPLIES)
+
+
+_OF_REPLIES = {"max_failed_share", "max_cut_share", "max_repeated_share"}
+
+
+class MixParams(Section):
+    """What the training set of a variant has to be; params.yaml says what each knob does."""
+
+    max_answer_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class PredictionParams(Section):
+    """What predictions have to be; params.yaml says what each knob does."""
+
+    max_answer_share: Annotated[float, Field(gt=0, le=1)]
+    max_unanswered_share: Share
+
+
+class DoubtParams(Section):
+    """How claimed answers are doubted by a probe; params.yaml says what each knob does."""
+
+    enabled: bool
+    folds: Annotated[int, Field(ge=2)]
+    strength: Annotated[float, Field(gt=0)]
 
 
 class LeakageParams(Section):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medslm.data.records import ANSWERS, Ballot, Pair, Question, Unreadable
+from medslm.quality.agreement import Vote, agreement
 from medslm.quality.check import Checked
 from medslm.quality.parse import LABELS_SOURCE
 from medslm.quality.verdict import Report
-from medslm.quality.vote import Vote, agreement
 
 DIGITS = 6
 
@@ -32,7 +32,7 @@ def summarise(
     replies = len(pairs) + len(unreadable)
     by_id = {ballot.pair_id: ballot for ballot in ballots}
     return {
-        "ask": report.ask,
+        "ask": report.subject,
         "replies": replies,
         "parsed": len(pairs),
         "unreadable": _counted(reply.reason for reply in unreadable),

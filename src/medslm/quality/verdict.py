@@ -1,11 +1,11 @@
-"""What the expectations said about each ask, and whether the data may be trained on."""
+"""What the expectations said about each part of the data, and whether it may be used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -16,8 +16,10 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Severity = Literal["critical", "warning"]
 
-# Issue 2 asks for at least so many; a report with fewer is not one that `check` writes.
+# A report with fewer is not one that a stage writes: the smallest suite has more.
 MIN_EXPECTATIONS = 15
+PAIRS_REPORT = "expectations.json"  # beside the kept pairs of an ask
+BASELINES = ("majority", "question-only", "zero-shot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,62 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All outcomes of one ask, sorted by name and column."""
+    """All outcomes of one suite on one thing (an ask, a variant, ...), sorted by name and column."""
 
     __pydantic_config__ = _STRICT
-    ask: str
+    suite: str
+    subject: str
     expectations: tuple[Outcome, ...]
     statistics: Statistics
 
 
-def report_of(ask: str, outcomes: Sequence[Outcome]) -> Report:
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that broke expectations, joined to the data by ``id``; each reads name(column)."""
+
+    __pydantic_config__ = _STRICT
+    suite: str
+    subject: str
+    id: str
+    expectations: tuple[str, ...]
+
+
+def report_of(suite: str, subject: str, outcomes: Sequence[Outcome]) -> Report:
     """Put outcomes into their order and count them."""
-    ordered = tuple(sorted(outcomes, key=lambda o: (o.name, o.column or "")))
-    return Report(ask, ordered, statistics(ordered))
+    ordered = tuple(sorted(outcomes, key=lambda o: (o.name, o.column or "", o.severity)))
+    return Report(suite, subject, ordered, statistics(ordered))
+
+
+class Wanted(NamedTuple):
+    """A report that has to be there, and its file."""
+
+    suite: str
+    subject: str
+    file: str
+
+
+def wanted(what: str, names: Sequence[str]) -> list[Wanted]:
+    """Return the reports that a gate reads: on inputs (names are asks), mixes or predictions."""
+    subjects = {
+        "inputs": [
+            ("raw", "questions"),
+            ("splits", "questions"),
+            *(("replies", name) for name in names),
+        ],
+        "mixes": [("mixes", name) for name in names],
+        "predictions": [("predictions", name) for name in [*names, *BASELINES]],
+    }[what]
+    return [Wanted(suite, subject, file_of(suite, subject)) for suite, subject in subjects]
+
+
+def file_of(suite: str, subject: str) -> str:
+    """Return the name of a report's file."""
+    return f"{suite}-{subject}.json"
+
+
+def called(name: str, column: str | None) -> str:
+    """Return how an expectation is called where no row of a report is at hand."""
+    return f"{name}({column})" if column else name
 
 
 def statistics(outcomes: Sequence[Outcome]) -> Statistics:
@@ -76,8 +122,8 @@ def statistics(outcomes: Sequence[Outcome]) -> Statistics:
     )
 
 
-def read_report(path: Path, ask: str) -> Report:
-    """Read the report of ``ask``; DataError if it is missing, damaged or another ask's."""
+def read_report(path: Path, suite: str, subject: str) -> Report:
+    """Read a report; DataError if it is missing, damaged or another one's."""
     value = read_json(path)
     try:
         report: Report = TypeAdapter(Report).validate_json(dump_json(value))
@@ -85,38 +131,42 @@ def read_report(path: Path, ask: str) -> Report:
         first = exc.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path}: not a report of expectations: {where}: {first['msg']}") from exc
-    if report.ask != ask:
-        raise DataError(f"{path}: this is the report of {report.ask}, not of {ask}; check again")
+    if (report.suite, report.subject) != (suite, subject):
+        raise DataError(
+            f"{path}: this is the report of {report.suite}/{report.subject}, not of "
+            f"{suite}/{subject}; validate again"
+        )
     if report.statistics != statistics(report.expectations):
-        raise DataError(f"{path}: its statistics do not match its expectations; check again")
+        raise DataError(f"{path}: its statistics do not match its expectations; validate again")
     return report
 
 
 def judge(reports: Sequence[Report]) -> dict[str, Any]:
     """Return the verdict: passed unless a critical expectation failed or too few were evaluated.
 
-    No report at all passes, since then nothing generated is trained on; the verdict says so.
+    No report at all fails: then nothing was looked at.
     """
-    asks = {report.ask: _judge_one(report) for report in reports}
+    found = {f"{report.suite}/{report.subject}": _judge_one(report) for report in reports}
     return {
-        "passed": all(verdict["passed"] for verdict in asks.values()),
-        "asks_checked": len(asks),
-        "asks": asks,
+        "passed": bool(found) and all(verdict["passed"] for verdict in found.values()),
+        "reports_read": len(reports),
+        "reports": found,
     }
 
 
 def require_passed(verdict: dict[str, Any]) -> None:
-    """Raise GateFailed with the failed critical expectations of every ask."""
+    """Raise GateFailed with the failed critical expectations and what was observed instead."""
     if verdict["passed"]:
         return
     failed = [
-        f"{ask}: {', '.join(found['failed_critical'])}"
-        for ask, found in sorted(verdict["asks"].items())
+        f"{name}: {', '.join(found['failed_critical'])}"
+        for name, found in sorted(verdict["reports"].items())
         if not found["passed"]
     ]
     raise GateFailed(
-        f"{len(failed)} of {verdict['asks_checked']} ask(s) failed; {'; '.join(failed)}; "
-        "see expectations.json of these asks, then mend the prompts, the teacher or the limits"
+        f"{len(failed)} of {verdict['reports_read']} report(s) failed"
+        f"{''.join(f'; {line}' for line in failed)}; the reports name the rows; "
+        "mend the data, the prompts, the teacher or the limits"
     )
 
 
@@ -139,7 +189,16 @@ def _judge_one(report: Report) -> dict[str, Any]:
 
 def _failed(report: Report, severity: Severity) -> list[str]:
     return [
-        f"{outcome.name}({outcome.column})" if outcome.column else outcome.name
+        _told(outcome)
         for outcome in report.expectations
         if not outcome.success and outcome.severity == severity
     ]
+
+
+def _told(outcome: Outcome) -> str:
+    name = called(outcome.name, outcome.column)
+    if outcome.observed is not None:
+        return f"{name} was {outcome.observed}"
+    if outcome.unexpected_count:
+        return f"{name} broken by {outcome.unexpected_count}"
+    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from medslm.data.records import ANSWERS, Answer
@@ -9,7 +10,7 @@ from medslm.errors import DataError
 
 PROMPT_ID = "abstract-question-answer-v1"
 _HEAD = "Abstract: "
-_TAIL = "\nQuestion: {question}\nAnswer (yes, no or maybe):"
+_TAIL = "\nQuestion: {question}\nAnswer ({options}):"
 
 
 class Encoded(NamedTuple):
@@ -19,9 +20,14 @@ class Encoded(NamedTuple):
     cut: int
 
 
-def prompt(context: str, question: str) -> str:
-    """Return the text the student reads; the answer follows as " yes", " no" or " maybe"."""
-    return _HEAD + context + _TAIL.replace("{question}", question)
+def prompt(context: str, question: str, options: Sequence[Answer] = ANSWERS) -> str:
+    """Return the text the student reads; the answer follows as " yes", " no" or " maybe".
+
+    The student is always offered them in this order; votes of a verifier are taken in others too.
+    """
+    *first, last = options
+    tail = _TAIL.replace("{options}", f"{', '.join(first)} or {last}")
+    return _HEAD + context + tail.replace("{question}", question)
 
 
 def label_tokens(tokenizer: Any) -> dict[Answer, tuple[int, ...]]:
@@ -54,18 +60,25 @@ def label_ids(tokenizer: Any) -> dict[Answer, int]:
     return {answer: ids[0] for answer, ids in found.items()}
 
 
-def encode(tokenizer: Any, context: str, question: str, *, max_tokens: int) -> Encoded:
+def encode(
+    tokenizer: Any,
+    context: str,
+    question: str,
+    options: Sequence[Answer] = ANSWERS,
+    *,
+    max_tokens: int,
+) -> Encoded:
     """Tokenise a prompt to at most ``max_tokens``.
 
     What does not fit is cut from the beginning of the abstract (its background), never from the
     findings at its end or from the question; DataError if the question alone does not fit.
     """
     first = leading_ids(tokenizer)
-    ids = first + _ids(tokenizer, prompt(context, question))
+    ids = first + _ids(tokenizer, prompt(context, question, options))
     if len(ids) <= max_tokens:
         return Encoded(ids, 0)
     head = first + _ids(tokenizer, _HEAD.rstrip())
-    tail = _ids(tokenizer, prompt("", question)[len(_HEAD) :])
+    tail = _ids(tokenizer, prompt("", question, options)[len(_HEAD) :])
     room = max_tokens - len(head)
     if room <= len(tail):
         raise DataError(

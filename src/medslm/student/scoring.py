@@ -63,7 +63,7 @@ class Scorer:
                 logits = self.logits([prompts[i] for i in chosen])
                 rows = torch.log_softmax(logits, dim=-1).exp().tolist()
                 for i, row in zip(chosen, rows, strict=True):
-                    result[i] = _rounded(row)
+                    result[i] = rounded(row)
                 progress.add(len(chosen))
         return result
 
@@ -125,11 +125,7 @@ class AnswerHead:
         Raises DataError if a prompt is longer than the model has positions.
         """
         lengths = [len(p) for p in prompts]
-        if self.room is not None and max(lengths) + self.tree.depth > self.room:
-            raise DataError(
-                f"a prompt has {max(lengths)} tokens and the model room for {self.room - self.tree.depth}: "
-                "lower student.max_tokens to that"
-            )
+        self.require_room(lengths)
         ids = padded_ids(prompts, self.room).to(self.label_index.device)
         prefix = prefix_cache(self.model, len(lengths))
         if not self.one_token:
@@ -138,6 +134,14 @@ class AnswerHead:
         with answer_only(self.body, lengths):
             hidden = self.body(input_ids=ids, use_cache=False, **past).last_hidden_state
         return self.answer_logits(hidden, lengths)
+
+    def require_room(self, lengths: Sequence[int]) -> None:
+        """Raise DataError if a prompt of such a length and its answer do not fit the model's positions."""
+        if self.room is not None and max(lengths) + self.tree.depth > self.room:
+            raise DataError(
+                f"a prompt has {max(lengths)} tokens and the model room for {self.room - self.tree.depth}: "
+                "lower student.max_tokens to that"
+            )
 
     def answer_logits(self, hidden: Any, lengths: Sequence[int]) -> Any:
         """Return the logits from the body's output (prompts, width, features) and prompt lengths.
@@ -180,7 +184,7 @@ def warn_of_cuts(cuts: Sequence[int], max_tokens: int) -> None:
         )
 
 
-def _rounded(row: list[float]) -> dict[Answer, float]:
+def rounded(row: list[float]) -> dict[Answer, float]:
     """Six digits are more than bf16 carries, and keep files small."""
     if not all(math.isfinite(value) for value in row):
         raise Diverged(
