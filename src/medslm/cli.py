@@ -112,7 +112,7 @@ def plan(params: Path, names: tuple[str, ...], only: str | None) -> None:
     """Print what a run would cost, before it: requests, tokens and dollars of the teacher, then
     operations, minutes, memory and disk of the student on this machine.
 
-    Sends nothing, needs no key, loads no weights. Refuses (exit 44) what this machine cannot finish.
+    Sends nothing, needs no key, loads no weights. Refuses (exit 45) what this machine cannot finish.
     """
     if only != "student":
         from medslm.teacher.bill import bill_text
