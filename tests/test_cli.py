@@ -32,7 +32,7 @@ def test_every_verb_has_help_and_stands_in_the_readme():
     assert set(main.commands) == {
         *["run", "profile", "plan", "compare", "promote", "rollback", "replies", "sweep"],
         *["models", "answer", "lineage", "sync"],
-        *["review", "export"],
+        *["review", "export", "data-docs"],
     }
     for name, command in main.commands.items():
         assert command.help

@@ -82,7 +82,7 @@ class Judge:
         matches = self._guard.matches(apart)
         checked = check(
             apart,
-            [ballot(pair) for pair in apart],
+            [ballot(pair, weight=0.0) for pair in apart],
             train=self._world.train,
             unlabelled=[],
             dev=self._world.dev,

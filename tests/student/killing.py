@@ -109,12 +109,14 @@ def tell(descriptor: int) -> None:
 def starve(loaded: Loaded, folder: Path, reading: int) -> None:
     """Train on long examples; at a reading of the clock all memory that is left is taken away."""
     left = iter(range(reading))
+    taken: list[torch.Tensor] = []
 
     def clock() -> float:
-        if next(left, None) is None:
+        if next(left, None) is None and not taken:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             now = pages * resource.getpagesize() + (1 << 20)
             resource.setrlimit(resource.RLIMIT_AS, (now, now))
+            taken.extend(hoard())
         return time.monotonic()
 
     torch.manual_seed(0)
@@ -123,6 +125,16 @@ def starve(loaded: Loaded, folder: Path, reading: int) -> None:
     cell = Cell(loaded, model, **knobs, batch_size=20, seed=0, reuse_frozen=True)
     data = cell_data(loaded, world.FOLD, world.examples(words=150), world.dev(), 1024)
     cell.train(data.train, data.dev, checkpoints=folder / "long", every_s=0, clock=clock)
+
+
+def hoard() -> Iterator[torch.Tensor]:
+    """Yield blocks until nothing of 64 KB is left, not even of what the process freed and keeps."""
+    size = 1 << 26
+    while size >= 1 << 16:
+        try:
+            yield torch.empty(size, dtype=torch.uint8)
+        except RuntimeError:
+            size //= 2
 
 
 @contextlib.contextmanager

@@ -365,6 +365,9 @@ def test_sigkill_in_training_loses_little_and_changes_nothing(loaded, tmp_path, 
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             time.sleep(rng.uniform(0.2, 0.5))
+            deadline = time.monotonic() + 60
+            while checkpoint.load_newest(tmp_path) is None and time.monotonic() < deadline:
+                time.sleep(0.01)  # a slow machine: without a checkpoint the kill would show nothing
             process.send_signal(signal.SIGKILL)
     state = checkpoint.load_newest(tmp_path)
     assert state is not None
