@@ -61,7 +61,7 @@ def project(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -
     project.set("answers", {})
     project.set("compare", {"metric": "dev.nll", "baselines": ["majority"]})
     project.set("variants", {"augmented": []})
-    project.set("tune.lr", 0.5)
+    project.set("tune.lr", 1e-9)
     (project.root / "abstract.txt").write_text("Stay was 4 days with and 6 without.", "utf-8")
     monkeypatch.chdir(project.root)
     return project
@@ -69,19 +69,19 @@ def project(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_more_data_is_promoted_a_worse_idea_is_not_and_a_rollback_returns(project):
     project.repro()
-    project.commit("real questions, a rate that destroys what the model knew")
-    spoilt = dev_nll(project)
+    project.commit("real questions, a rate that learns nothing")
+    untaught = dev_nll(project)
     medslm("promote", "--force", "there is no other yet")
     assert champion().split()[0] == "1"
 
     # Monday: augmentation and a rate that learns, by the README
     project.set("variants.augmented", ["reworded"])
-    project.set("tune.lr", 0.002)
+    project.set("tune.lr", 0.5)
     lines = daily_work()
     said = {" ".join(line.split()[:2]): run(project, line) for line in lines}
     better = dev_nll(project)
     assert len(said) == len(lines) >= 10
-    assert better < spoilt
+    assert better < untaught
     assert "train@augmented" in said["dvc repro"]
     assert "'ask@reworded' didn't change" in said["dvc repro"]
     assert "tune.lr" in said["dvc params"]
@@ -94,11 +94,11 @@ def test_more_data_is_promoted_a_worse_idea_is_not_and_a_rollback_returns(projec
     assert champion().split()[0] == "1"  # the last line was a step back
     assert "version 2 is champion" in medslm("promote")
 
-    # Tuesday: a rate that destroys it again
-    project.set("tune.lr", 1.0)
+    # Tuesday: a rate too low to learn anything in two epochs
+    project.set("tune.lr", 0.002)
     project.repro()
     uncommitted = medslm("promote", fails=51)
-    project.commit("a much higher rate")
+    project.commit("a much lower rate")
     assert dev_nll(project) > better
     no_gain = medslm("promote", fails=51)
     assert "commit" in uncommitted
