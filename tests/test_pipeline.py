@@ -15,7 +15,7 @@ def test_every_stage_file_is_used_and_every_used_one_exists():
     used = {file for stage in STAGES.values() for file in entries(stage["cmd"])}
 
     assert used == set(FILES)
-    assert len(FILES) == 24
+    assert len(FILES) == 25
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -37,7 +37,10 @@ def test_an_evaluation_change_trains_nothing():
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_path_in_a_command_is_declared(name):
-    """A path that a command names is an out, a dep, or a folder that holds deps."""
+    """A path that a command names is an out, a dep, or a folder that holds deps.
+
+    But for the report of `track`, which `runs` may delete: as its dep it would close a circle.
+    """
     stage = STAGES[name]
     commands = [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]
     declared = {
@@ -50,7 +53,8 @@ def test_every_path_in_a_command_is_declared(name):
         for word in command.split():
             if word.startswith(("data/", "metrics/", "models/", "reports/", "predictions/")):
                 inside = any(d.startswith(f"{word}/") for d in declared)
-                assert word in declared or inside, f"{name}: {word}"
+                deleted = (name, word) == ("runs", "reports/mlflow_runs.json")
+                assert word in declared or inside or deleted, f"{name}: {word}"
 
 
 def test_every_stage_says_what_it_does_and_stands_in_the_readme():

@@ -15,7 +15,7 @@ from medslm.data.records import Dropped, Pair, Prediction
 from medslm.evaluation.pooling import pool, rows_of
 from medslm.files import read_jsonl, sha256_of, write_jsonl
 from medslm.quality.decisions import Download, content_of
-from tests.project import Project
+from tests.project import Project, stages_in
 from tests.tracking.project import MLFLOW_WARNING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -126,8 +126,8 @@ def test_a_lost_database_and_lost_reports_come_back_with_the_same_fingerprints_a
     assert set(project.repro()) == {"compare", "report", "track"}
     reports = json.loads(path.read_text())
     (project.root / "mlflow.db").unlink()
-    shutil.rmtree(project.root / "mlruns")
-    assert project.repro() == ["track"]
+    assert stages_in(project.dvc("repro")) == ["track"]
+    assert stages_in(project.dvc("repro")) == []  # they are there again
     database = json.loads(path.read_text())
 
     assert reports == before  # the runs were there: the same ids

@@ -35,18 +35,9 @@ def run(targets: tuple[str, ...]) -> None:
     status.unlink(missing_ok=True)
     command = ["dvc", "repro", *targets]
     code = subprocess.run(command, env=_dvc_environment(), check=False).returncode
-    if not code and not targets and _runs_are_lost():
-        again = ["dvc", "repro", "--force", "--single-item", "track"]
-        code = subprocess.run(again, env=_dvc_environment(), check=False).returncode
     if code and status.exists():
         code = int(json.loads(status.read_text(encoding="utf-8"))["exit_code"])
     sys.exit(code)
-
-
-def _runs_are_lost() -> bool:
-    """Return whether results were tracked in a database of this project that is not here (any more)."""
-    own = "MLFLOW_TRACKING_URI" not in os.environ
-    return own and Path("reports/mlflow_runs.json").exists() and not Path("mlflow.db").exists()
 
 
 def _dvc_environment() -> dict[str, str]:
