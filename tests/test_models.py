@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -71,6 +74,20 @@ def test_the_number_format_is_measured_unless_it_is_given():
     assert choose_dtype("float32", "cpu") == "float32"
     assert choose_dtype("bfloat16", "cpu") == "bfloat16"
     assert choose_dtype("auto", "cpu") in {"float32", "bfloat16"}
+
+
+def test_other_work_on_the_machine_does_not_change_the_number_format():
+    alone = choose_dtype("auto", "cpu")
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in range(os.cpu_count() or 1)]
+    try:
+        beside = [choose_dtype("auto", "cpu") for _ in range(3)]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+    assert beside == [alone] * 3
 
 
 @pytest.mark.slow

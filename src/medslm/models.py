@@ -196,8 +196,8 @@ def _bf16_speedup() -> float:
     """Time fp32 against bf16 products of one SmolLM2 MLP shape (measured.md).
 
     The two take turns and the best of each counts, so that other work on the machine meets both; while it
-    hides the gain they go on, for two seconds at most. One after the other, 20 each, a busy machine showed 1.1
-    where an idle one has 2.2, and a stage ran in another dtype than its neighbours.
+    hides the gain they go on, for two seconds at most. One after the other, 20 each, a busy machine showed
+    1.1 where an idle one has 2.2, and a stage ran in another dtype than its neighbours.
     """
     import torch
 

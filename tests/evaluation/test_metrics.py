@@ -15,6 +15,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from medslm.data.intervals import wilson
 from medslm.data.records import ANSWERS
 from medslm.data.scores import accuracy, macro_f1
 from medslm.errors import DataError, Diverged
@@ -25,7 +26,6 @@ from medslm.evaluation.metrics import (
     nll,
     require_distribution,
     require_exactly,
-    wilson,
 )
 
 label = st.sampled_from(ANSWERS)
@@ -134,9 +134,9 @@ def test_wilson_interval_of_published_accuracies(share, low, high):
     assert found == pytest.approx((low, high), abs=5e-4)
 
 
-def test_wilson_interval_of_no_questions_is_an_error():
-    with pytest.raises(DataError, match="0 of 0 is not a share"):
-        wilson(0, 0)
+def test_wilson_interval_of_no_questions_is_everything():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 1) != (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from medslm.data.intervals import wilson
 from medslm.data.records import ANSWERS
 from medslm.errors import DataError
 from medslm.evaluation.bootstrap import macro_f1s, weights
 from medslm.evaluation.differences import detectable_difference, holm
-from medslm.evaluation.metrics import wilson
 from medslm.evaluation.paired import answered, difference, differences, mcnemar, sign_flips
 from tests.evaluation.worlds import answers_of, studies
 from tests.factories import prediction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from medslm.data.intervals import wilson
 from medslm.data.records import ANSWERS
-from medslm.evaluation import metrics
 from medslm.quality.agreement import Vote, agreement, kappa, kappa_interval, weight
 
 
@@ -111,17 +109,6 @@ def test_a_verifier_that_guesses_gets_a_weight_in_few_of_many_draws():
     passed = sum(worth([Vote(guess(), guess()) for _ in range(30)]) > 0 for _ in range(2000))
 
     assert passed / 2000 < 0.045
-
-
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_wilson_is_that_of_the_evaluation(right, wrong):
-    if right + wrong == 0:
-        assert wilson(0, 0) == (0.0, 1.0)
-        return
-    found = wilson(right, right + wrong)
-
-    assert found == pytest.approx(metrics.wilson(right, right + wrong), abs=1e-12)
-    assert all(math.isfinite(bound) and 0 <= bound <= 1 for bound in found)
 
 
 def test_wilson_refuses_what_is_no_share():

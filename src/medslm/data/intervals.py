@@ -16,7 +16,7 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, n: int) -> Interval:
-    """Return Wilson's score interval of a share; all that is possible, 0 to 1, where ``n`` is 0.
+    """Return the score interval of a share (Wilson 1927, JASA 22:209-212); 0 to 1 where ``n`` is 0.
 
     It keeps its level for few cases and at 0 and 1, where the normal interval has no width.
     """
@@ -27,4 +27,7 @@ def wilson(successes: int, n: int) -> Interval:
     share, z2 = successes / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # exact ends, where rounding would leave 1e-17
+    return Interval(
+        0.0 if successes == 0 else middle - half, 1.0 if successes == n else middle + half
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medslm.data.intervals import Interval
 from medslm.data.records import ANSWERS
-from medslm.evaluation.metrics import Interval
 
 RESAMPLES = 5000  # the ends then move by about a thirtieth of the width from seed to seed
 _SEED = 0

@@ -70,7 +70,7 @@ def detectable_difference(
     ``discordance`` is the mean squared difference of a question's scores, which for right or wrong
     is the share of questions on which the two models differ; 0 where they never do: then nothing is known.
     """
-    from medslm.evaluation.metrics import Z_95
+    from medslm.data.intervals import Z_95
 
     z, w, d = Z_95, power_z, discordance
     root = math.sqrt(max(0.0, z * z * n * d - (n + w * w) * (z * z - w * w) * d))

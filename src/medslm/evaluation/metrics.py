@@ -15,7 +15,6 @@ from medslm.data.records import ANSWERS, Answer
 from medslm.data.scores import f1
 from medslm.errors import DataError, Diverged
 
-Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal distribution
 SMALLEST_PROBABILITY = 2.220446049250313e-16  # machine epsilon, where scikit-learn's log_loss clips
 NAMED_AT_MOST = 5
 
@@ -27,13 +26,6 @@ class ClassScore(NamedTuple):
     recall: float
     f1: float
     support: int
-
-
-class Interval(NamedTuple):
-    """A confidence interval of a share, within 0 and 1."""
-
-    low: float
-    high: float
 
 
 def class_scores(
@@ -78,19 +70,6 @@ def nll(gold: Sequence[Answer], probabilities: Sequence[Mapping[Answer, float]])
         share = row[label] / math.fsum(row.values())
         terms.append(-math.log(max(share, SMALLEST_PROBABILITY)))
     return math.fsum(terms) / len(terms)
-
-
-def wilson(successes: int, n: int, *, z: float = Z_95) -> Interval:
-    """Return the score interval of ``successes`` out of ``n`` (Wilson 1927, JASA 22:209-212)."""
-    if not 0 <= successes <= n or n == 0:
-        raise DataError(f"{successes} of {n} is not a share: no interval can be given")
-    share = successes / n
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
-    low = 0.0 if successes == 0 else centre - half  # exact ends, where rounding would leave 1e-17
-    high = 1.0 if successes == n else centre + half
-    return Interval(low, high)
 
 
 def argmax(probabilities: Mapping[Answer, float]) -> Answer:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
+from medslm.data.intervals import Interval
 from medslm.evaluation import svg
-from medslm.evaluation.metrics import Interval
 from medslm.evaluation.plots import Scale, nice_ticks
 from medslm.evaluation.sheet import Part
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from medslm.data.intervals import wilson
 from medslm.data.records import ANSWERS, Answer, Prediction, Question
 from medslm.data.scores import accuracy, macro_f1
 from medslm.errors import DataError
@@ -20,7 +21,6 @@ from medslm.evaluation.metrics import (
     require_distribution,
     require_exactly,
     require_some,
-    wilson,
 )
 from medslm.evaluation.outoffold import calibrated
 from medslm.evaluation.pooling import Pooled, pool, rows_of
