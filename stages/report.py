@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 @click.option("--quality", type=click.Path(path_type=Path), required=True)
 @click.option("--votes", type=click.Path(path_type=Path), required=True)
 @click.option("--spend", type=click.Path(path_type=Path), required=True)
-@click.option("--diversity", type=click.Path(path_type=Path), default=None, help="Its metrics.")
+@click.option("--diversity", type=click.Path(path_type=Path), required=True, help="Its metrics.")
 @click.option("--lock", type=click.Path(path_type=Path), required=True, help="dvc.lock.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--summary", "short", type=click.Path(path_type=Path), required=True)
@@ -46,7 +46,7 @@ def main(
     quality: Path,
     votes: Path,
     spend: Path,
-    diversity: Path | None,
+    diversity: Path,
     lock: Path,
     out: Path,
     short: Path,

@@ -60,8 +60,9 @@ def main(
     compared = read_json(verdict)
     chosen = compared["chosen"]
     files = Files(root=Path(), lock=lockfile, params=params, scores=scores, curves=curves)
-    found = records(files, {name: load_value(params, name) for name in SECTIONS}, baselines)
-    in_lock = read_lock(lockfile)
+    sections = {name: load_value(params, name) for name in SECTIONS}
+    found = records(files, sections, baselines)
+    in_lock = read_lock(lockfile, sections)
     answered = data / "predictions" / f"{chosen}.jsonl"
     require_as_locked(in_lock, Path(), [p.as_posix() for p in (verdict, models / chosen, answered)])
     [record] = [r for r in found if r.name == chosen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def project(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -
     project.set("compare", {"metric": "dev.nll", "baselines": ["majority"]})
     project.set("variants", {"augmented": []})
     project.set("tune.lr", 1e-9)
-    (project.root / "abstract.txt").write_text("Stay was 4 days with and 6 without.", "utf-8")
+    shutil.copy(ROOT / "data/sample/abstract.txt", project.root / "data/sample")
     monkeypatch.chdir(project.root)
     return project
 
@@ -74,8 +75,8 @@ def test_more_data_is_promoted_a_worse_idea_is_not_and_a_rollback_returns(projec
     medslm("promote", "--force", "there is no other yet")
     assert champion().split()[0] == "1"
 
-    # Monday: augmentation and a rate that learns, by the README
-    project.set("variants.augmented", ["reworded"])
+    # Monday: augmentation, a new variant, and a rate that learns, by the README
+    project.set("variants", {"augmented": ["reworded"], "none": []})
     project.set("tune.lr", 0.5)
     lines = daily_work()
     said = {" ".join(line.split()[:2]): run(project, line) for line in lines}
@@ -86,6 +87,7 @@ def test_more_data_is_promoted_a_worse_idea_is_not_and_a_rollback_returns(projec
     assert "'ask@reworded' didn't change" in said["dvc repro"]
     assert "tune.lr" in said["dvc params"]
     assert "dev.nll" in said["dvc metrics"]
+    assert project.git("status", "--porcelain") == ""  # new files are in it too
     assert "variants.augmented" in said["medslm compare"]
     assert "95 %" in said["medslm compare"]
     assert "version 2 is champion" in said["medslm promote"]

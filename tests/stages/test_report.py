@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from medslm.evaluation.sheet import write_record
-from medslm.files import write_text
+from medslm.files import write_json, write_text
 from tests.evaluation.pages import Page
 from tests.evaluation.worlds import (
     PARAMS,
@@ -38,12 +38,12 @@ def compare(root):
     subprocess.run(command, cwd=root, capture_output=True, check=True)
 
 
-def run(root, more=(), **environment):
+def run(root, **environment):
     command = [sys.executable, STAGES / "report.py", "--compare", "compare.json"]
     command += ["--scores", "score", "--train-metrics", "train", "--quality", "quality"]
     command += ["--votes", "votes", "--spend", "spend", "--lock", "dvc.lock"]
     command += ["--out", "reports/report.html", "--plots", "reports/plots"]
-    command += ["--summary", "reports/summary.md", *more]
+    command += ["--summary", "reports/summary.md", "--diversity", "diversity.json"]
     return subprocess.run(
         command,
         cwd=root,
@@ -66,6 +66,7 @@ def root(tmp_path):
     write_histories(tmp_path)
     write_quality(tmp_path)
     write_behind(tmp_path)
+    write_json(tmp_path / "diversity.json", {"asks": {"local-new": {"n": 77}}})
     compare(tmp_path)
     return tmp_path
 
@@ -98,6 +99,7 @@ def test_page_pictures_and_confusion_data_are_written(root):
         "report.html",
         "summary.md",
     ]
+    assert "How varied the questions are" in (root / "reports/report.html").read_text()
 
 
 def test_every_picture_is_well_formed_and_loads_nothing(root):
@@ -150,14 +152,14 @@ def test_what_is_not_measured_yet_is_left_out_and_what_is_stands_on_the_page(roo
         "a" * 32,
     ):
         assert said in text
-    assert "How varied" not in text
+    assert "0.910" not in text
 
     diversity = {"real": {"n": 9, "distinct_2": 0.91}, "asks": {"local-new": {"n": 4}}}
     (root / "diversity.json").write_text(json.dumps(diversity))
     for name in ("votes", "spend"):
         for file in (root / name).iterdir():
             file.unlink()
-    assert run(root, more=["--diversity", "diversity.json"]).returncode == 0
+    assert run(root).returncode == 0
     text = Page((root / "reports/report.html").read_text()).text
     assert "What the votes are worth" not in text
     assert "9,000" not in text

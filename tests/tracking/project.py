@@ -24,7 +24,7 @@ from medslm.student.predicting import predict_cells
 from medslm.student.settings import StudentParams
 from medslm.tracking.challenger import candidate_of, version_tags
 from medslm.tracking.ledger import Files, Tracked, records, track
-from medslm.tracking.lockfile import md5_of, read_lock
+from medslm.tracking.lockfile import entries_of, md5_of, read_lock
 from medslm.tracking.record import SECTIONS, Record
 from medslm.tracking.registry import Version, fetch, register
 from medslm.tracking.store import Store, opened
@@ -156,10 +156,11 @@ class Project:
             made = [f"data/predictions/{name}.jsonl", f"metrics/score/{name}.json"]
             found[f"score_answers@{name}"] = ([reply, *held_out], made)
         names = [*self.params["variants"], *BASELINES]
-        for name in names:
-            found[f"score@{name}"] = (
-                [f"data/predictions/{name}.jsonl", *split[1:]],
-                [f"metrics/score/{name}.json"],
+        scoring = {f"score@{name}": [name] for name in self.params["variants"]}
+        for stage, scored in {**scoring, "score_baselines": BASELINES}.items():
+            found[stage] = (
+                [*(f"data/predictions/{name}.jsonl" for name in scored), *split[1:]],
+                [f"metrics/score/{name}.json" for name in scored],
             )
         names += self.params["answers"]
         scores = [f"metrics/score/{name}.json" for name in names]
@@ -231,7 +232,9 @@ class Project:
             candidate_of(settings, self.root / "models" / chosen, predictions, record, verdict),
             run_id=tracked[chosen].run_id,
             tags=version_tags(
-                read_lock(self.root / "dvc.lock"), chosen, tracked[chosen].fingerprint
+                read_lock(self.root / "dvc.lock", entries_of(self.root / "params.yaml")),
+                chosen,
+                tracked[chosen].fingerprint,
             ),
         )
 

@@ -13,7 +13,7 @@ from medslm.errors import DataError, ParamsError
 from medslm.files import dump_json, sha256_of, write_json, write_text
 from medslm.tracking import lineage
 from medslm.tracking.chain import chain
-from medslm.tracking.lockfile import md5_of, read_lock
+from medslm.tracking.lockfile import entries_of, md5_of, read_lock
 from medslm.tracking.registry import run_of
 from medslm.tracking.tracing import trace
 from tests.tracking.project import MLFLOW_WARNING, MODEL, Project, private_environment
@@ -109,7 +109,7 @@ def git(project: Project, *words: str) -> str:
 
 
 def test_the_chain_goes_from_raw_bytes_to_scores_and_leaves_out_what_is_not_behind_them(traced):
-    lock = read_lock(traced.root / "dvc.lock")
+    lock = read_lock(traced.root / "dvc.lock", entries_of(traced.root / "params.yaml"))
 
     found = [link.stage for link in chain(lock, ["score@new"])]
 
@@ -192,7 +192,7 @@ def test_a_run_of_a_baseline_and_one_of_a_cell_are_traced_too(registered):
     baseline = trace(registered.root, majority, reproduce=True)
 
     assert baseline.startswith("run of baseline majority, not registered\n")
-    assert "dvc repro baselines score@majority" in baseline
+    assert "dvc repro baselines score_baselines" in baseline
     assert "train@" not in baseline
     assert trace(registered.root, cell.info.run_id, reproduce=False) == trace(
         registered.root, "v1", reproduce=False

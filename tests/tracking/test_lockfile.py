@@ -12,6 +12,7 @@ from medslm.errors import DataError
 from medslm.files import write_text
 from medslm.tracking.lockfile import fingerprint, md5_in_lock, md5_of, read_lock
 
+HAS = {"asks": ["new"], "variants": ["none"], "answers": []}
 LOCK = {
     "train@none": {
         "cmd": "python stages/train.py",
@@ -71,6 +72,29 @@ def test_a_path_inside_a_tracked_folder_has_the_folders_hash():
     assert md5_in_lock(LOCK, "models/nonesuch") is None
 
 
+def test_what_a_removed_variant_left_in_the_lock_names_no_bytes(tmp_path):
+    """DVC appends new stages and keeps those of removed ones, with the hashes of their time."""
+    text = "stages:\n" + "".join(
+        f"  score@{name}:\n    cmd: x\n    deps: [{{path: data/split/dev.jsonl, md5: {md5}}}]\n"
+        for name, md5 in (("none", "new"), ("gone", "old"))
+    )
+    write_text(tmp_path / "dvc.lock", text)
+
+    here = read_lock(tmp_path / "dvc.lock", HAS)
+    then = read_lock(tmp_path / "dvc.lock", {**HAS, "variants": ["none", "gone"]})
+
+    assert md5_in_lock(here, "data/split/dev.jsonl") == "new"
+    assert md5_in_lock(then, "data/split/dev.jsonl") == "old"
+
+
+def test_who_wrote_a_file_knows_its_hash_better_than_who_read_it():
+    wrote = {"cmd": "x", "outs": [{"path": "data/a", "md5": "new"}]}
+    read = {"cmd": "x", "deps": [{"path": "data/a", "md5": "old"}]}
+
+    assert md5_in_lock({"write": wrote, "read": read}, "data/a") == "new"
+    assert md5_in_lock({"read": read}, "data/a") == "old"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -87,7 +111,7 @@ def test_a_lock_that_is_cut_merged_or_something_else_is_one_line(tmp_path, text)
     write_text(tmp_path / "dvc.lock", text)
 
     with pytest.raises(DataError, match=r"dvc\.lock: not a dvc\.lock") as caught:
-        read_lock(tmp_path / "dvc.lock")
+        read_lock(tmp_path / "dvc.lock", HAS)
     assert "\n" not in str(caught.value)
 
 
@@ -112,8 +136,8 @@ def test_the_answers_yes_and_no_are_names_in_a_lock_as_dvc_writes_it(tmp_path):
     other = text.replace("no: 0.35", "false: 0.35")
     write_text(tmp_path / "other.lock", other)
 
-    lock = read_lock(tmp_path / "dvc.lock")
+    lock = read_lock(tmp_path / "dvc.lock", HAS)
 
     assert lock["ask@new"]["params"]["params.yaml"]["a"] == {"yes": 0.45, "no": 0.35, "maybe": 0.2}
     assert len(fingerprint(lock, ["ask@new"])) == 64
-    assert False in read_lock(tmp_path / "other.lock")["ask@new"]["params"]["params.yaml"]["a"]
+    assert False in read_lock(tmp_path / "other.lock", HAS)["ask@new"]["params"]["params.yaml"]["a"]

@@ -58,12 +58,12 @@ class Names(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where other stages wrote their metrics; ``diversity`` may be None."""
+    """Where other stages wrote their metrics."""
 
     quality: Path
     votes: Path
     spend: Path
-    diversity: Path | None
+    diversity: Path
 
 
 def read_background(
@@ -79,7 +79,7 @@ def read_background(
     return Background(
         quality=quality_table(counts),
         votes=votes_table(read_optional(places.votes, names.asks)),
-        diversity=diversity_table(read_json(places.diversity)) if places.diversity else [],
+        diversity=diversity_table(read_json(places.diversity)),
         spend=spend_table(read_optional(places.spend, paid)),
         training=training_table(histories),
         origins=origins_table(

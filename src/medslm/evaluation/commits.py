@@ -208,9 +208,7 @@ def _dropped(rev: Revision, folder: str) -> dict[str, list[str]]:
 
 
 def _has(rev: Revision, folder: str) -> bool:
-    """Return whether a commit has an ask; one that params.yaml no longer lists left its dvc.lock entry."""
-    asks = history.yaml_of(rev, "params.yaml").get("asks") or {}
-    return Path(folder).name in asks and folder in history.outs(rev)
+    return folder in history.outs(rev)  # one that a commit has no more is not among them
 
 
 def _by_pmid(rev: Revision, path: str) -> dict[str, Content]:

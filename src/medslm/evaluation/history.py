@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from medslm.data.entries import current
 from medslm.errors import DataError, IntegrityError
 from medslm.files import loads_strict, read_jsonl
 
@@ -132,7 +133,7 @@ def _lock(rev: Revision) -> dict[str, Any]:
     stages = yaml_of(rev, "dvc.lock").get("stages")
     if not isinstance(stages, dict):
         raise DataError(f"{rev.name}:dvc.lock: holds no stages: commit the one of a finished run")
-    return stages
+    return current(stages, yaml_of(rev, "params.yaml"))
 
 
 def _cached(rev: Revision, path: str) -> Path:

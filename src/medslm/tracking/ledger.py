@@ -72,7 +72,7 @@ def records(files: Files, params: Mapping[str, Any], baselines: Sequence[str]) -
     Raises Diverged for a metric that is not finite, IntegrityError for a result that is not the one
     in dvc.lock, DataError for one that was never made.
     """
-    lock = lockfile.read_lock(files.root / files.lock)
+    lock = lockfile.read_lock(files.root / files.lock, params)
     clash = sorted(set(params["variants"]) & set(baselines))
     if clash:
         raise ParamsError(

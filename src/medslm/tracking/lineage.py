@@ -67,7 +67,7 @@ def of_run(store: Store, name: str, run_id: str) -> Origin:
             variant=tags[VARIANT],
             kind=tags["medslm.kind"],
             fingerprint=tags[FINGERPRINT],
-            lock=lockfile.read_lock(files["dvc.lock"]),
+            lock=lockfile.read_lock(files["dvc.lock"], lockfile.entries_of(files["params.yaml"])),
             params=params,
             versions=[v for v in registry.versions(store, name) if v.run_id == run_id],
         )
@@ -119,7 +119,7 @@ def commit_of(root: Path, origin: Origin) -> str | None:
             path = Path(folder) / "dvc.lock"
             path.write_text(_git(root, "show", f"{commit}:dvc.lock"), encoding="utf-8")
             try:
-                there = lockfile.read_lock(path)
+                there = lockfile.read_lock(path, None)  # only the ends are looked at
                 found = lockfile.fingerprint(there, origin.ends, about=origin.about)
             except MedslmError:
                 continue  # a commit from before this variant

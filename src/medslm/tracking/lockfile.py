@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medslm.data.entries import STAGES_OF, current
 from medslm.errors import DataError, IntegrityError
 from medslm.files import sha256_of_json
+from medslm.params import load_value
 
 Lock = dict[str, dict[str, Any]]
 
@@ -18,8 +20,11 @@ Lock = dict[str, dict[str, Any]]
 VARIANT_STAGES = ("mix", "train", "predict", "score")
 
 
-def read_lock(path: Path) -> Lock:
-    """Return the stages of a dvc.lock; DataError if it is missing, cut or holds merge markers."""
+def read_lock(path: Path, params: Mapping[str, Any] | None) -> Lock:
+    """Return the stages of a dvc.lock that ``params`` (asks, variants, answers) still has; None: all.
+
+    DataError if it is missing, cut or holds merge markers.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -38,7 +43,12 @@ def read_lock(path: Path) -> Lock:
         isinstance(s, dict) and "cmd" in s for s in stages.values()
     ):
         raise DataError(f"{path}: not a dvc.lock (no stages); take it from git and run `dvc repro`")
-    return stages
+    return stages if params is None else current(stages, params)
+
+
+def entries_of(params: Path) -> dict[str, Any]:
+    """Return what `read_lock` wants to know of a params.yaml."""
+    return {section: load_value(params, section) for section in STAGES_OF}
 
 
 def variant_stages(lock: Lock, variant: str) -> list[str]:
@@ -86,8 +96,9 @@ def md5_in_lock(lock: Lock, path: str) -> str | None:
     A folder's ends in ``.dir``; None if no stage reads or writes the path.
     """
     known: dict[str, str] = {}
-    for stage in lock.values():
-        known |= _entries(stage, "deps") | _entries(stage, "outs")
+    for kind in ("deps", "outs"):  # who wrote a path knows best
+        for stage in lock.values():
+            known |= _entries(stage, kind)
     wanted = Path(path)
     for candidate in (wanted, *wanted.parents):
         if candidate.as_posix() in known:
