@@ -1,44 +1,59 @@
-"""runs: let `track` run again if the runs it made are no longer in the project's database."""
+"""runs: say what `track` has to keep, and let it run again if that is no longer in the project's database."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 from pathlib import Path
+from typing import Any
 
 import click
 
-from medslm.errors import TrackingDown, stage
-from medslm.files import read_json, write_text
-from medslm.tracking.lost import lost, run_ids
+from medslm.errors import stage
+from medslm.evaluation.compare import CompareParams, lines_above
+from medslm.files import write_json
+from medslm.params import load_section, load_value
+from medslm.tracking.lockfile import (
+    baseline_fingerprint,
+    entries_of,
+    read_lock,
+    variant_fingerprint,
+)
+from medslm.tracking.lost import lost
 
 log = logging.getLogger(__name__)
 
 
 @click.command()
+@click.option(
+    "--params", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
+)
+@click.option("--lock", "lockfile", type=click.Path(path_type=Path), required=True)
+@click.option("--scores", type=click.Path(path_type=Path), required=True)
 @click.option("--tracked", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @stage
-def main(tracked: Path, out: Path) -> None:
-    """Delete the report of `track` if its runs are lost: DVC then sees that `track` has to run.
+def main(params: Path, lockfile: Path, scores: Path, tracked: Path, out: Path) -> None:
+    """Write every result's fingerprint; delete the report of `track` if its runs are lost.
 
-    DVC cannot see into a database, so it runs this before every `track`. A server named by
-    MLFLOW_TRACKING_URI is left alone: it may be down, and nothing else here needs it.
+    Either way DVC sees that `track` has to run: it cannot see into a database, and results of other code
+    with the same bytes change no file that `track` reads. A server named by MLFLOW_TRACKING_URI is left
+    alone: it may be down, and nothing else here needs it.
     """
+    entries = entries_of(params)
+    named = load_section(params, "compare", CompareParams).baselines
+    lock = read_lock(lockfile, entries)
+    found: dict[str, Any] = {
+        v: variant_fingerprint(lock, v) for v in load_value(params, "variants")
+    }
+    for name in lines_above(named, entries["answers"]):
+        found[name] = baseline_fingerprint(lock, name, (scores / f"{name}.json").as_posix())
     if "MLFLOW_TRACKING_URI" not in os.environ and tracked.exists():
-        database = Path(os.environ.get("DVC_ROOT", ".")) / "mlflow.db"
-        try:
-            gone = lost(database, run_ids(read_json(tracked), tracked))
-        except sqlite3.Error as exc:
-            raise TrackingDown(
-                f"{database}: {exc}; close what holds it or move it away and run again"
-            ) from exc
-        if gone:
+        home = Path(os.environ.get("DVC_ROOT", "."))
+        if why := lost(tracked, home / "mlflow.db"):
             tracked.unlink()
-            log.warning("the runs in %s are not in %s: track makes them again", tracked, database)
-    # the same words every time: only a missing report makes `track` run
-    write_text(out, "looked\n")
+            log.warning("%s: track makes the runs of %s again", why, tracked)
+    write_json(out, found)
 
 
 if __name__ == "__main__":

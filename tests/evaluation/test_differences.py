@@ -21,6 +21,7 @@ FOUND = Difference(
     macro_f1_low=-0.02,
     macro_f1_high=0.04,
     sd=None,
+    seeds=1,
     p=0.19,
     p_holm=0.57,
     only_one=40,
@@ -47,7 +48,18 @@ def with_(**fields):
         ),
         (
             with_(p=0.0002, p_holm=0.0006, accuracy_low=0.001),
-            "combined beats none by 2.1 points, 95 % 0.1 to 5.2, p < .001 (Holm < .001): shown",
+            "combined beats none by 2.1 points, 95 % 0.1 to 5.2, p < .001 (Holm < .001): "
+            "shown for these students only, another seed was not tried",
+        ),
+        (
+            with_(p=0.0002, p_holm=0.0006, students=5, seeds=5, sd=0.008),
+            "combined beats none by 2.1 points (mean of 5 students, sd over seeds 0.8), "
+            "95 % -1.0 to 5.2, p < .001 (Holm < .001): shown",
+        ),
+        (
+            with_(p=0.0002, p_holm=0.0006, students=5, seeds=5, sd=0.03),
+            "combined beats none by 2.1 points (mean of 5 students, sd over seeds 3.0), "
+            "95 % -1.0 to 5.2, p < .001 (Holm < .001): shown for these students only, seeds differ as much",
         ),
         (
             with_(students=5, sd=0.008),
@@ -73,7 +85,18 @@ def test_a_difference_is_one_plain_sentence(found, said):
 @pytest.mark.parametrize(("p_holm", "is_shown"), [(0.0499, True), (0.05, False), (0.9, False)])
 def test_shown_is_what_stays_below_one_in_twenty_after_correction(p_holm, is_shown):
     assert with_(p=0.001, p_holm=p_holm).is_shown == is_shown
-    assert sentence(with_(p=0.001, p_holm=p_holm)).endswith(": shown") == is_shown
+    several = with_(p=0.001, p_holm=p_holm, students=3, seeds=3, sd=0.001)
+    assert several.is_shown_over_seeds == is_shown
+    assert sentence(several).endswith(": shown") == is_shown
+
+
+def test_over_seeds_the_mean_has_to_lie_beyond_its_t_interval():
+    # t.975 of 2 degrees of freedom is 4.303: the reach for three seeds is 2.484 sd
+    near, far = (with_(p_holm=0.001, seeds=3, sd=0.021 / k) for k in (2.47, 2.50))
+
+    assert not near.is_shown_over_seeds
+    assert far.is_shown_over_seeds
+    assert not with_(p_holm=0.001).is_shown_over_seeds
 
 
 @pytest.mark.parametrize(

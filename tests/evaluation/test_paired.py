@@ -15,7 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from medslm.data.intervals import wilson
-from medslm.data.records import ANSWERS
+from medslm.data.records import ANSWERS, Prediction
 from medslm.errors import DataError
 from medslm.evaluation.bootstrap import macro_f1s, weights
 from medslm.evaluation.differences import detectable_difference, holm
@@ -191,7 +191,60 @@ def test_several_students_are_averaged_and_their_seeds_spread_is_told():
     assert found.accuracy == pytest.approx(np.mean(alone))
     assert found.sd == pytest.approx(np.std(alone, ddof=1))
     assert found.students == 3
-    assert compared(one, cells(0.2)).sd is None
+    assert (found.seeds, compared(cells(0.6), cells(0.2)).seeds) == (3, 1)
+    assert compared(cells(0.6), cells(0.2)).sd is None
+    assert compared(one, cells(0.2, seeds=(0, 1, 3))).sd is None  # no pairs of seeds
+    untuned = compared(one, cells(0.2))  # one model, which no seed changes
+    mine = [compared(cells(0.6, seeds=[s]), cells(0.2)).accuracy for s in seeds]
+    assert untuned.sd == pytest.approx(np.std(mine, ddof=1))
+
+
+def students(rng, skills):
+    """Return right or wrong answers to 150 questions by students of these skills."""
+    yes, no = {"yes": 0.6, "no": 0.3, "maybe": 0.1}, {"yes": 0.3, "no": 0.6, "maybe": 0.1}
+    return [
+        Prediction("test", 0, seed, str(i), yes if right else no, "yes" if right else "no")
+        for seed, skill in enumerate(skills)
+        for i, right in enumerate(rng.random(150) < skill)
+    ]
+
+
+def test_what_only_seeds_bring_is_seldom_shown():
+    """Two equal training sets, students that spread by five points: questions alone say too much."""
+    rng = np.random.default_rng(5)
+    gold = {str(i): "yes" for i in range(150)}
+    drawn = [
+        compared(*(students(rng, rng.normal(0.6, 0.05, size=3)) for _ in range(2)), gold=gold)
+        for _ in range(60)
+    ]
+
+    assert np.mean([d.is_shown_over_seeds for d in drawn]) <= 0.08
+    assert np.mean([d.is_shown for d in drawn]) > 0.2
+
+
+def test_more_tests_need_a_larger_difference():
+    one = detectable_difference(500, 0.2)
+
+    assert detectable_difference(500, 0.2, tests=1) == one
+    assert (
+        one < detectable_difference(500, 0.2, tests=3) < detectable_difference(500, 0.2, tests=10)
+    )
+    rows = {"a": cells(0.6), "b": cells(0.2), "c": cells(0.4)}
+    both = differences(rows, [("a", "b"), ("a", "c")], GOLD, split="test")
+    [alone] = differences(rows, [("a", "b")], GOLD, split="test")
+    assert both[0].detectable > alone.detectable
+
+
+@pytest.mark.parametrize("tests", [1, 10])
+def test_the_detectable_difference_is_found_four_times_in_five_after_the_correction(tests):
+    n, discordance = 500, 0.2
+    gap = detectable_difference(n, discordance, tests=tests)
+    shares = [(discordance + gap) / 2, (discordance - gap) / 2, 1 - discordance]
+    drawn = np.random.default_rng(2).multinomial(n, shares, size=1000)
+
+    found = np.mean([mcnemar(b, c) * tests < 0.05 for b, c, _ in drawn.tolist()])
+
+    assert 0.73 < found < 0.84
 
 
 def test_a_model_of_one_student_can_be_compared_with_one_of_many():

@@ -1,4 +1,4 @@
-"""The runs stage: `track` runs again exactly when its runs are no longer in the project's database."""
+"""The runs stage: `track` runs again exactly when its runs are of other results or lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medslm.files import write_json
+from medslm.files import read_json, write_json
 from tests.tracking.project import (
     MLFLOW_WARNING,
     Project,
@@ -19,13 +19,13 @@ from tests.tracking.project import (
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
 
 STAGE = Path(__file__).parents[2] / "stages" / "runs.py"
-REPORT = "reports/mlflow_runs.json"
-TRACKED = f"--tracked {REPORT} --out .work/runs".split()
+REPORT, OUT = "reports/mlflow_runs.json", ".work/runs.json"
+FLAGS = f"--lock dvc.lock --scores metrics/score --tracked {REPORT} --out {OUT}".split()
 
 
 def run(project: Project, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(STAGE), *TRACKED],
+        [sys.executable, str(STAGE), *FLAGS],
         cwd=project.root,
         env={**private_environment(project.root), **environment},
         capture_output=True,
@@ -42,9 +42,7 @@ def report(project: Project, *run_ids: str) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    made = Project(tmp_path / "project")
-    made.root.mkdir(exist_ok=True)
-    return made
+    return Project(tmp_path / "project").fill()
 
 
 @pytest.fixture
@@ -59,46 +57,85 @@ def tracked(project: Project) -> tuple[Project, str]:
 
 def test_runs_that_are_there_leave_the_report(tracked):
     project, held = tracked
-    path = report(project, held, "gone")
+    path = report(project, held)
 
     done = run(project)
 
     assert done.returncode == 0, done.stderr
     assert path.exists()
-    assert "track makes them again" not in done.stderr
+    assert "again" not in done.stderr
 
 
-@pytest.mark.parametrize("database", ["none", "empty file", "of other runs"])
-def test_lost_runs_take_the_report_with_them(project, database):
-    path = report(project, "a" * 32)
-    if database == "of other runs":
-        project.lay_empty_database()
-    elif database == "empty file":
-        (project.root / "mlflow.db").touch()
+def test_one_run_that_is_lost_is_enough(tracked):
+    """A backup of yesterday holds the older ones."""
+    project, held = tracked
+    path = report(project, held, "a" * 32)
 
     done = run(project)
 
     assert done.returncode == 0, done.stderr
     assert not path.exists()
-    assert "track makes them again" in done.stderr
+    assert "mlflow.db holds 1 of 2 runs: track makes the runs of" in done.stderr
 
 
-def test_what_it_writes_is_the_same_whether_they_are_lost_or_not(tracked):
+@pytest.mark.parametrize(
+    ("database", "why"),
+    [
+        ("none", "is not there"),
+        ("empty file", "no such table"),  # such as `mlflow ui` leaves when it is killed early
+        ("of other runs", "holds 0 of 1 runs"),
+        ("not one", "file is not a database"),
+    ],
+)
+def test_lost_runs_take_the_report_with_them(project, database, why):
+    path = report(project, "a" * 32)
+    if database == "of other runs":
+        project.lay_empty_database()
+    elif database != "none":
+        text = "" if database == "empty file" else "no database, but long enough to look at" * 9
+        (project.root / "mlflow.db").write_text(text)
+
+    done = run(project)
+
+    assert done.returncode == 0, done.stderr
+    assert not path.exists()
+    assert why in done.stderr
+
+
+def test_a_report_with_merge_markers_is_written_anew(tracked):
+    project, held = tracked
+    path = report(project, held)
+    path.write_text(f"<<<<<<< ours\n{path.read_text()}")
+
+    assert run(project).returncode == 0
+    assert not path.exists()
+
+
+def test_what_it_writes_names_results_and_nothing_of_the_database(tracked):
     project, held = tracked
     written = []
     for ids in ([held], ["gone"], []):
         report(project, *ids)
         assert run(project).returncode == 0
-        written.append((project.root / ".work/runs").read_bytes())
+        written.append((project.root / OUT).read_bytes())
+    expected = {one.name: one.fingerprint for one in project.records()}
+    same = read_json(project.root / OUT)
+    project.write_params(tune={"lr": 0.9})
+    project.relock()
+    assert run(project).returncode == 0
+    other = read_json(project.root / OUT)
 
     assert len(set(written)) == 1
+    assert same == expected
+    assert same.keys() == other.keys()
+    assert same["none"] != other["none"]  # track has to run, though no metric changed
 
 
 def test_before_the_first_track_there_is_nothing_to_lose(project):
     done = run(project)
 
     assert done.returncode == 0, done.stderr
-    assert (project.root / ".work/runs").exists()
+    assert (project.root / OUT).exists()
     assert not (project.root / "mlflow.db").exists()
 
 
@@ -113,8 +150,7 @@ def test_a_server_is_not_asked(project):
 
 def test_the_database_of_the_main_workspace_counts_in_a_temporary_one(tracked, tmp_path):
     home, held = tracked
-    temporary = Project(tmp_path / "temporary")
-    temporary.root.mkdir(exist_ok=True)
+    temporary = Project(tmp_path / "temporary").fill()
     path = report(temporary, held)
 
     assert run(temporary, DVC_ROOT=str(home.root)).returncode == 0
@@ -134,22 +170,7 @@ def test_a_run_deleted_by_hand_stays_deleted(tracked):
     assert path.exists()
 
 
-def test_a_file_that_is_no_database_and_a_report_that_is_none_are_named(project):
-    path = report(project, "a" * 32)
-    (project.root / "mlflow.db").write_text("not a database, but long enough to be looked at" * 9)
-    broken = run(project)
-    (project.root / "mlflow.db").unlink()
-    path.write_text('{"runs": [1]}')
-    strange = run(project)
-
-    assert broken.returncode == 50
-    assert "mlflow.db: file is not a database; close what holds it or move it away" in broken.stderr
-    assert strange.returncode == 10
-    assert f"{REPORT}: not a report of the track stage; delete it" in strange.stderr
-    assert path.exists()
-
-
-def test_a_database_in_use_is_waited_for_not_taken_for_lost(tracked):
+def test_a_database_in_use_is_read(tracked):
     project, held = tracked
     path = report(project, held)
     with sqlite3.connect(project.root / "mlflow.db") as db:
@@ -158,3 +179,12 @@ def test_a_database_in_use_is_waited_for_not_taken_for_lost(tracked):
         assert run(project).returncode == 0  # a writer lets readers through
 
     assert path.exists()
+
+
+def test_a_result_that_was_never_made_is_named(project):
+    project.write_params(variants={**project.params["variants"], "later": []})
+
+    done = run(project)
+
+    assert done.returncode == 10
+    assert "never ran: mix@later" in done.stderr

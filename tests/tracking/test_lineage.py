@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def lines(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def mix_row(pmid: str, source: str, pair_id: str | None) -> dict[str, object]:
-    return {"pmid": pmid, "source": source, "pair_id": pair_id, "question": "Is it?"}
+    said = {"question": "Is it?", "answer": "yes"}
+    return {"pmid": pmid, "source": source, "pair_id": pair_id, **said}
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def with_an_ask(project: Project) -> Project:
             "finish_reason": "stop",
         }
         replies.append({**where, **served})
-        pairs.append({"id": pair_id, "pmid": pmid})
+        pairs.append({"id": pair_id, "pmid": pmid, "question": "Is it?", "answer": "yes"})
     lines(root / f"data/replies/{ask}.jsonl", replies)
     lines(root / f"data/pairs/{ask}/pairs.jsonl", pairs[:2])
     lines(
@@ -224,6 +226,18 @@ def test_a_pair_that_was_not_kept_says_why_and_no_model_saw_it(registered, pair_
     assert f"{pair_id}  {verdict}" in said
     assert "mix  " not in said
     assert "(new): never saw it" in said
+
+
+@pytest.mark.parametrize("other", [{"question": "Is it so?"}, {"answer": "no"}])
+def test_a_model_that_saw_another_pair_of_this_id_never_saw_this_one(own, other):
+    """Asked anew with another seed, prompt or teacher, another pair stands in its place."""
+    path = own.root / "data/pairs/local-new/pairs.jsonl"
+    first, *rest = [json.loads(line) for line in path.read_text().splitlines()]
+    lines(path, [{**first, **other}, *rest])
+
+    said = trace(own.root, KEPT, reproduce=False)
+
+    assert "(new): never saw it, but another pair that had this id then" in said
 
 
 def test_a_pair_that_the_pool_left_out_says_so(own):

@@ -17,8 +17,11 @@ import yaml
 from medslm.data.records import Prediction
 from medslm.errors import DataError, LockHeld, NotPromotable, TrackingDown
 from medslm.files import lock, read_json, read_jsonl, write_json, write_jsonl, write_text
+from medslm.tracking import promote as promoting
 from medslm.tracking import registry
-from medslm.tracking.gains import Interval
+from medslm.tracking.adapters import PREDICTIONS
+from medslm.tracking.claims import claimed
+from medslm.tracking.gains import Gained, on_dev
 from medslm.tracking.ledger import summary
 from medslm.tracking.promote import promote, rollback
 from medslm.tracking.registry_lock import held
@@ -221,6 +224,23 @@ def test_a_champion_measured_on_other_dev_questions_cannot_be_beaten(project):
         promote(project.root)
 
 
+def test_no_gain_is_known_over_a_champion_of_fewer_dev_questions(project, tmp_path):
+    """Both models' questions taken together are then those of the candidate: force has to do."""
+    ours = project.root / "data/predictions/new.jsonl"
+    rows = read_jsonl(ours, Prediction)
+    for name, without in (("fewer", questions("dev")[0].pmid), ("whole", None)):
+        write_jsonl(tmp_path / name / PREDICTIONS, [r for r in rows if r.pmid != without])
+    claim = claimed(project.root)
+
+    def gained(ours: str, theirs: str) -> Gained | None:
+        rival = promoting._Rival("champion", 0.1, None, tmp_path / theirs / PREDICTIONS)
+        return promoting._interval(project.root, claim, tmp_path / ours, rival, on_dev)
+
+    assert gained("whole", "fewer") is None
+    assert gained("fewer", "whole") is None
+    assert gained("whole", "whole") == Gained(0.0, 0.0, 0.0, 1.0, 8)
+
+
 def test_no_gain_over_the_majority_baseline_is_refused(project):
     project.write_score("majority", 0.6)
     commit(project)
@@ -363,7 +383,7 @@ def test_the_interval_of_the_gain_is_shown_and_kept_and_hangs_on_both_models(pro
 
     def paired(ours, theirs, gold, metric):
         asked.append((ours, theirs, gold, metric))
-        return Interval(0.3, -0.1, 0.6, len(gold))
+        return Gained(0.3, -0.1, 0.6, 0.3, len(gold))
 
     done = promote(project.root, paired=paired)
 
@@ -374,7 +394,10 @@ def test_the_interval_of_the_gain_is_shown_and_kept_and_hangs_on_both_models(pro
     assert theirs == read_jsonl(project.root / "data/predictions/majority.jsonl", Prediction)
     assert gold == {q.pmid: q.answer for q in questions("dev")}
     assert metric == "dev.macro_f1"
-    said = "+0.300 on 8 questions, 95 % -0.100 to +0.600: not shown to be more than chance"
+    said = (
+        "+0.300 on 8 questions, 95 % -0.100 to +0.600 (too narrow for so few), p .30: "
+        "not shown to be more than chance"
+    )
     assert str(done).endswith(f"macro_f1 0.6 (before: 0.3), gain {said}")
     assert tags["promote.gain"] == said
 

@@ -80,13 +80,21 @@ def differences(
     """Return one minus other for each of ``pairs``, p-values corrected over all of them."""
     needed = dict.fromkeys(name for pair in pairs for name in pair)
     found = {name: answered(models[name], split, name=name) for name in needed}
-    raw = [difference(found[one], found[other], gold, split=split) for one, other in pairs]
+    raw = [
+        difference(found[one], found[other], gold, split=split, tests=len(pairs))
+        for one, other in pairs
+    ]
     corrected = holm([one.p for one in raw])
     return tuple(dataclasses.replace(one, p_holm=p) for one, p in zip(raw, corrected, strict=True))
 
 
-def difference(one: Answered, other: Answered, gold: Gold, *, split: Split) -> Difference:
-    """Compare two models on the questions of a split; DataError unless these are the same ones."""
+def difference(
+    one: Answered, other: Answered, gold: Gold, *, split: Split, tests: int = 1
+) -> Difference:
+    """Compare two models on the questions of a split; DataError unless these are the same ones.
+
+    ``tests`` are the differences of the table that this one is part of.
+    """
     if one.pmids != other.pmids:
         missing = sorted(set(one.pmids) ^ set(other.pmids))
         raise DataError(
@@ -122,12 +130,13 @@ def difference(one: Answered, other: Answered, gold: Gold, *, split: Split) -> D
         macro_f1_low=macro_interval.low,
         macro_f1_high=macro_interval.high,
         sd=_sd_over_seeds(one, other, gold),
+        seeds=max(len(set(one.seeds)), len(set(other.seeds))),
         p=p,
         p_holm=p,
         only_one=only_one,
         only_other=only_other,
         p_pooled=mcnemar(only_one, only_other),
-        detectable=detectable_difference(n, int(counts @ gaps**2) / (n * whole**2)),
+        detectable=detectable_difference(n, int(counts @ gaps**2) / (n * whole**2), tests=tests),
     )
 
 
@@ -216,10 +225,18 @@ def _discordant(one: Answered, other: Answered, gold: Gold) -> tuple[int, int]:
 
 
 def _sd_over_seeds(one: Answered, other: Answered, gold: Gold) -> float | None:
-    """Return how the difference in accuracy spreads over seeds; None unless both have the same, several."""
-    if set(one.seeds) != set(other.seeds) or len(set(one.seeds)) < 2:
-        return None
+    """Return how the difference in accuracy spreads over seeds.
+
+    None unless one has several and the other has the same ones, or is one model that no seed changes,
+    such as an untuned one.
+    """
     mine, theirs = (_accuracy_by_seed(model, gold) for model in (one, other))
+    if max(len(mine), len(theirs)) < 2:
+        return None
+    if len(mine) == 1 or len(theirs) == 1:
+        return statistics.stdev((mine if len(theirs) == 1 else theirs).values())
+    if set(mine) != set(theirs):
+        return None
     return statistics.stdev(mine[seed] - theirs[seed] for seed in sorted(mine))
 
 

@@ -79,10 +79,10 @@ def caveats(comparison: Comparison, sheets: Mapping[str, Sheet]) -> list[str]:
             "Variants with more data also take more optimiser steps at equal epochs: a gain may come "
             "from either. An entry {asks: [], as_many_as: …} of variants is the control for it."
         )
-    if best.spread.cells == 1:
+    if len({cell.seed for cell in best.cells}) == 1:
         told.append(
-            "One fold and one seed: this run does not say how far the numbers move with others, and a "
-            "difference that is shown is one of these two students, not yet of their training sets."
+            "One seed: this run does not say how far the numbers move with another, and a difference may "
+            "be one of these two students, not of their training sets."
         )
     if comparison.test_set != "official":
         told.append(

@@ -91,9 +91,10 @@ def sensitivity(comparison: Comparison) -> str:
     pooled = " Means over students; the table pools their answers first." if several else ""
     return (
         f"Accuracy on test; p by the exact sign-flip test (McNemar's with one student), corrected for "
-        f"{len(comparison.differences)} tests by Holm's method: shown means below .05. With n = "
+        f"{len(comparison.differences)} tests by Holm's method. Shown: below .05, and over several seeds "
+        "more than these spread (Student's t). With n = "
         f"{comparison.differences[0].n} and answers that differ as these do, a true difference of {span} "
-        f"points would be found four times in five.{pooled}"
+        f"points would be found four times in five, that correction counted.{pooled}"
     )
 
 

@@ -51,7 +51,7 @@ def claimed(root: Path) -> Claim:
             f"this commit chose {chosen} of {model}; {TRACK_AGAIN}"
         )
     in_lock = lockfile.read_lock(root / "dvc.lock", lockfile.entries_of(root / "params.yaml"))
-    if lockfile.fingerprint(in_lock, lockfile.variant_stages(in_lock, variant)) != fingerprint:
+    if lockfile.variant_fingerprint(in_lock, variant) != fingerprint:
         raise NotPromotable(f"{variant} in dvc.lock is not the one that was tracked; {TRACK_AGAIN}")
     _require_gate(root / "metrics/gate.json")
     score = root / "metrics/score"

@@ -6,28 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from medslm.data.records import Answer, Prediction
+from medslm.evaluation.differences import ALPHA, p_text
 
-# What the paired statistics give intervals of; of the negative log-likelihood they give none.
-_WITH_INTERVAL = ("accuracy", "macro_f1")
+# Below so many questions a bootstrap interval is too narrow to rest on (docs/log.md): p has the word.
+_FEW = 100
 
 
-class Interval(NamedTuple):
-    """A gain with its 95 % interval, both models asked the same questions."""
+class Gained(NamedTuple):
+    """A gain with its 95 % interval and exact p, both models asked the same questions."""
 
     gain: float
     low: float
     high: float
+    p: float
     n: int
 
     def __str__(self) -> str:
         """Say it as the report does."""
-        shown = "" if self.low > 0 else ": not shown to be more than chance"
-        return f"{self.gain:+.3f} on {self.n} questions, 95 % {self.low:+.3f} to {self.high:+.3f}{shown}"
+        shown = "" if self.p < ALPHA else ": not shown to be more than chance"
+        few = " (too narrow for so few)" if self.n < _FEW else ""
+        return (
+            f"{self.gain:+.3f} on {self.n} questions, 95 % {self.low:+.3f} to {self.high:+.3f}{few}, "
+            f"p {p_text(self.p)}{shown}"
+        )
 
 
-# Ours, theirs, the gold answers by PMID, the metric (dev.accuracy, ...): None where there is no interval.
+# Ours, theirs, the gold answers by PMID, the metric (dev.accuracy, ...): None where nothing is known.
 Paired = Callable[
-    [Sequence[Prediction], Sequence[Prediction], Mapping[str, Answer], str], Interval | None
+    [Sequence[Prediction], Sequence[Prediction], Mapping[str, Answer], str], Gained | None
 ]
 
 
@@ -36,18 +42,24 @@ def on_dev(
     theirs: Sequence[Prediction],
     gold: Mapping[str, Answer],
     metric: str,
-) -> Interval | None:
-    """Return ours minus theirs on the dev questions, as `compare` pairs variants.
+) -> Gained | None:
+    """Return ours minus theirs on the dev questions, as `compare` pairs variants; None without both.
 
-    A mean over students (fold x seed), which for accuracy and one student each is the difference of
-    the scores that promotion is decided by.
+    Accuracy and macro-F1 are means over students (fold x seed), which for accuracy and one student each is
+    the difference of the scores that promotion is decided by. A gain in ``nll`` is a lower one.
     """
+    from medslm.evaluation.exchange import macro_f1_p, nll_gain
     from medslm.evaluation.paired import answered, difference
+    from medslm.evaluation.pooling import pool, rows_of
 
     name = metric.removeprefix("dev.")
-    if name not in _WITH_INTERVAL:
-        return None
+    if name == "nll":
+        found = nll_gain(gold, *(pool(rows_of(rows, "dev")) for rows in (ours, theirs)))
+        return found and Gained(found.gain, *found.interval, found.p, len(gold))
     one, other = answered(ours, "dev", name="candidate"), answered(theirs, "dev", name="champion")
-    found = difference(one, other, gold, split="dev")
-    gain, low, high = (float(getattr(found, f"{name}{end}")) for end in ("", "_low", "_high"))
-    return Interval(gain, low, high, found.n)
+    paired = difference(one, other, gold, split="dev")
+    if name == "accuracy":
+        interval = paired.accuracy, paired.accuracy_low, paired.accuracy_high
+        return Gained(*interval, paired.p, paired.n)
+    p = macro_f1_p([gold[pmid] for pmid in one.pmids], one.pooled, other.pooled)
+    return Gained(paired.macro_f1, paired.macro_f1_low, paired.macro_f1_high, p, paired.n)

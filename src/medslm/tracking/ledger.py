@@ -131,13 +131,13 @@ def _variant(
 ) -> Record:
     score, curve = files.scores / f"{name}.json", files.curves / f"{name}.csv"
     mix = Path("data/mix") / f"{name}.jsonl"
-    names = lockfile.variant_stages(lock, name)
+    own = lockfile.variant_fingerprint(lock, name)
     metrics, points = record.read_metrics(files.root / score), record.read_curve(files.root / curve)
     lockfile.require_as_locked(lock, files.root, [score.as_posix(), curve.as_posix()])
     return Record(
         name=name,
         kind="variant",
-        fingerprint=lockfile.fingerprint(lock, names),
+        fingerprint=own,
         params=record.variant_params(params, name),
         metrics=metrics,
         curve=points,
@@ -154,14 +154,13 @@ def _baseline(
     files: Files, lock: Lock, params: Mapping[str, Any], texts: Mapping[str, str], name: str
 ) -> Record:
     score = files.scores / f"{name}.json"
-    names = lockfile.baseline_stages(lock, score.as_posix(), f"data/predictions/{name}.jsonl")
+    own = lockfile.baseline_fingerprint(lock, name, score.as_posix())
     metrics = record.read_metrics(files.root / score)
     lockfile.require_as_locked(lock, files.root, [score.as_posix()])
     return Record(
         name=name,
         kind="baseline",
-        # the name is part of it: one stage may make several baselines
-        fingerprint=lockfile.fingerprint(lock, names, about=name),
+        fingerprint=own,
         params=record.baseline_params(params, name),
         metrics=metrics,
         curve=(),

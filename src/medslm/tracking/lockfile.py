@@ -69,6 +69,17 @@ def baseline_stages(lock: Lock, score: str, predictions: str) -> list[str]:
     return sorted(set(names))
 
 
+def variant_fingerprint(lock: Lock, name: str) -> str:
+    """Return the fingerprint of a variant's results; DataError naming stages that never ran."""
+    return fingerprint(lock, variant_stages(lock, name))
+
+
+def baseline_fingerprint(lock: Lock, name: str, score: str) -> str:
+    """Return that of a baseline's; its name is part of it, since one stage may make several."""
+    made = baseline_stages(lock, score, f"data/predictions/{name}.jsonl")
+    return fingerprint(lock, made, about=name)
+
+
 def fingerprint(lock: Lock, names: Iterable[str], *, about: str | None = None) -> str:
     """Return the SHA-256 of what the named stages ran, read and wrote; sizes and times are left out.
 

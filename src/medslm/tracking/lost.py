@@ -5,39 +5,43 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from medslm.errors import DataError
+from medslm.files import read_json
 
 
-def run_ids(report: Any, where: Path) -> set[str]:
-    """Return the ids of the MLflow runs in a report of the track stage; DataError if it is none."""
-    runs = report.get("runs") if isinstance(report, dict) else None
+def lost(report: Path, database: Path) -> str | None:
+    """Return why `track` has to make the runs in its ``report`` again, None if they are all there.
+
+    ``database`` is an SQLite file. A deleted run (MLflow keeps it until `mlflow gc`) is there: who
+    deleted it meant it. Nothing is written, and MLflow, whose import alone takes seconds, is not asked.
+    """
+    try:
+        ids = _run_ids(report)
+    except DataError as exc:
+        return str(exc)  # merge markers, say: track writes it anew
+    if not database.is_file():
+        return f"{database} is not there"
+    try:
+        held = _held(database, ids)
+    except sqlite3.Error as exc:  # track says what to do, and keeps the runs until it can
+        return f"{database}: {exc}"
+    return None if held == len(ids) else f"{database} holds {held} of {len(ids)} runs"
+
+
+def _run_ids(report: Path) -> set[str]:
+    body = read_json(report)
+    runs = body.get("runs") if isinstance(body, dict) else None
     if not isinstance(runs, dict) or not all(
         isinstance(run, dict) and isinstance(run.get("run_id"), str) for run in runs.values()
     ):
-        raise DataError(f"{where}: not a report of the track stage; delete it and run `dvc repro`")
+        raise DataError(f"{report}: not a report of the track stage")
     return {run["run_id"] for run in runs.values()}
 
 
-def lost(database: Path, ids: set[str]) -> bool:
-    """Return whether the SQLite file ``database`` is missing or holds none of these runs.
-
-    Deleted runs (MLflow keeps them until `mlflow gc`) count as held: who deleted them meant it. A
-    file that is no MLflow database holds none. Nothing is written, and MLflow, whose import alone
-    takes seconds, is not asked.
-    """
-    if not database.is_file():
-        return True
+def _held(database: Path, ids: set[str]) -> int:
     marks = ", ".join("?" * len(ids))
     query = f"SELECT count(*) FROM runs WHERE run_uuid IN ({marks})"
-    with contextlib.closing(
-        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    ) as db:
-        try:
-            [held] = db.execute(query, sorted(ids)).fetchone()
-        except sqlite3.OperationalError as exc:
-            if "no such table" in str(exc):
-                return True  # made by something that logged nothing yet, such as `mlflow ui`
-            raise
-    return bool(ids) and not held
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        return int(db.execute(query, sorted(ids)).fetchone()[0])

@@ -17,7 +17,7 @@ from medslm.params import load_section
 from medslm.tracking import registry, trial
 from medslm.tracking.adapters import PREDICTIONS
 from medslm.tracking.claims import BASELINE, TRACK_AGAIN, Claim, claimed, require_clean_pipeline
-from medslm.tracking.gains import Interval, Paired, on_dev
+from medslm.tracking.gains import Gained, Paired, on_dev
 from medslm.tracking.ledger import TrackParams
 from medslm.tracking.registry import CHAMPION, MANIFEST_SHA256, PREVIOUS, Version
 from medslm.tracking.registry_lock import held
@@ -37,7 +37,7 @@ class Promotion:
     metric: str
     value: float
     beaten: float | None
-    gain: Interval | None
+    gain: Gained | None
     moved: bool
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ def promote(root: Path, *, force_reason: str | None = None, paired: Paired = on_
         champion = registry.alias(store, claim.model, CHAMPION)
         moved = champion != version.version
         beaten: float | None = None
-        gain: Interval | None = None
+        gain: Gained | None = None
         if moved:
             beaten, gain = _judge(root, store, claim, version, champion, force_reason, paired)
             _tag(store, claim, gain, force_reason)
@@ -137,7 +137,7 @@ def _judge(
     champion: str | None,
     force_reason: str | None,
     paired: Paired,
-) -> tuple[float | None, Interval | None]:
+) -> tuple[float | None, Gained | None]:
     """Return the score to beat and the gain over it; NotPromotable if the version fails a gate."""
     with tempfile.TemporaryDirectory() as folder:
         package = _whole(store, version, Path(folder) / "ours")
@@ -218,7 +218,7 @@ def _require_gain(claim: Claim, version: Version, rival: _Rival, force_reason: s
 
 def _interval(
     root: Path, claim: Claim, package: Path, rival: _Rival, paired: Paired
-) -> Interval | None:
+) -> Gained | None:
     """Return the gain on the dev questions with its interval, if both models' answers are there."""
     if not rival.predictions.is_file():
         return None
@@ -227,12 +227,13 @@ def _interval(
     )
     dev = read_jsonl(root / "data/split/dev.jsonl", Question)
     gold = {q.pmid: q.answer for q in dev if q.answer is not None}
-    if {row.pmid for row in [*ours, *theirs] if row.split == "dev"} != set(gold):
+    asked = [{row.pmid for row in rows if row.split == "dev"} for rows in (ours, theirs)]
+    if asked != [set(gold)] * 2:
         return None  # other dev questions: only by force
     return paired(ours, theirs, gold, claim.compared_by)
 
 
-def _tag(store: Store, claim: Claim, gain: Interval | None, force_reason: str | None) -> None:
+def _tag(store: Store, claim: Claim, gain: Gained | None, force_reason: str | None) -> None:
     """Write down what was promoted and why, before any alias moves."""
     tags = {"git.commit": claim.commit}
     tags |= {

@@ -6,10 +6,13 @@ import contextlib
 import logging
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 from medslm.errors import NotPromotable
+from medslm.files import lock, sha256_of_json
 from medslm.tracking.store import HOST, PID, Store, is_alive
 
 _OWNER = "medslm.owner"
@@ -27,16 +30,10 @@ def held(store: Store, model: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
 
     name, owner = f"{model}.promotion", uuid.uuid4().hex
-    tags = {_OWNER: owner, HOST: socket.gethostname(), PID: str(os.getpid())}
-    _clear_dead(store, name)
-    try:
-        store.client.create_registered_model(name, tags=tags)
-    except MlflowException as exc:
-        if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        # a server may have answered the first try and the answer been lost: then it is ours
-        if _tags(store, name).get(_OWNER) != owner:
-            raise NotPromotable(_taken(store, model, name)) from None
+    # of two that find the same dead holder, the later would take away the earlier one's lock
+    with lock(_on_this_host(store, name), "promotion"):
+        _clear_dead(store, name)
+        _create(store, model, name, owner)
     try:
         yield
     finally:
@@ -45,6 +42,26 @@ def held(store: Store, model: str) -> Iterator[None]:
                 store.client.delete_registered_model(name)
         except MlflowException as exc:  # whoever comes next finds that this process is gone
             log.warning("the lock %s is left in the registry: %s", name, exc)
+
+
+def _on_this_host(store: Store, name: str) -> Path:
+    """Return a file for all clones of one user on this host that share a registry."""
+    which = sha256_of_json([store.uri, name])[:16]
+    return Path(tempfile.gettempdir()) / f"medslm-{os.getuid()}-{which}.lock"
+
+
+def _create(store: Store, model: str, name: str, owner: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    tags = {_OWNER: owner, HOST: socket.gethostname(), PID: str(os.getpid())}
+    try:
+        store.client.create_registered_model(name, tags=tags)
+    except MlflowException as exc:
+        if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        # a server may have answered the first try and the answer been lost: then it is ours
+        if _tags(store, name).get(_OWNER) != owner:
+            raise NotPromotable(_taken(store, model, name)) from None
 
 
 def _clear_dead(store: Store, name: str) -> None:

@@ -33,14 +33,27 @@ def of_pair(root: Path, pair_id: str, models: Sequence[tuple[str, Origin]]) -> s
     replies = [r for r in _replies(root, ask, pmid) if r["index"] == index]
     if not replies:
         raise DataError(f"{pair_id}: data/replies/{ask}.jsonl holds no such reply; `dvc checkout`?")
+    pairs = bytes_at.rows(root / f"data/pairs/{ask}/pairs.jsonl")
+    said = next((_said(row) for row in pairs if row.get("id") == pair_id), None)
     lines = [
         f"pair {pair_id}",
         *_source(root, pmid),
         *_reply(root, ask, replies[0]),
         *_mixes(root, lambda row: row.get("pair_id") == pair_id),
-        *_models(root, models, pmid, lambda row: row.get("pair_id") == pair_id),
+        *_models(
+            root,
+            models,
+            pmid,
+            lambda row: row.get("pair_id") == pair_id and _said(row) == said,
+            lambda row: row.get("pair_id") == pair_id,
+        ),
     ]
     return "\n".join(lines)
+
+
+def _said(row: Row) -> tuple[object, object]:
+    """Return what a pair says, whether it stands among the pairs or in a training set."""
+    return row.get("question"), row.get("answer")
 
 
 def of_pmid(root: Path, pmid: str, models: Sequence[tuple[str, Origin]]) -> str:
@@ -127,8 +140,13 @@ def _models(
     models: Sequence[tuple[str, Origin]],
     pmid: str,
     wanted: Callable[[Row], bool],
+    namesake: Callable[[Row], bool] | None = None,
 ) -> Iterator[str]:
-    """Yield a line per registered version: whether it learned from it."""
+    """Yield a line per registered version: whether it learned from it.
+
+    An id names a place (ask, PMID, index): with another seed, prompt or teacher another pair had it, a
+    ``namesake``.
+    """
     for name, origin in models:
         mix = mix_of(origin)
         if mix is None:
@@ -138,7 +156,10 @@ def _models(
             yield f"  model        {name}: not known, its {mix[0]} ({mix[1]}) is not here: `dvc fetch`"
             continue
         count = sum(wanted(row) for row in bytes_at.rows(file))
-        yield f"  model        {name} ({origin.variant}): {_seen(root, origin, pmid, count)}"
+        seen = _seen(root, origin, pmid, count)
+        if not count and namesake and any(namesake(row) for row in bytes_at.rows(file)):
+            seen += ", but another pair that had this id then"
+        yield f"  model        {name} ({origin.variant}): {seen}"
     if not models:
         yield "  model        none is registered"
 
