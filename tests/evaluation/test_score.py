@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from medslm.data.records import ANSWERS
 from medslm.errors import DataError, Diverged
 from medslm.evaluation.metrics import argmax
-from medslm.evaluation.score import gold_answers, pool, score, submission
-from tests.evaluation.worlds import answers_of, studies
+from medslm.evaluation.score import gold_answers, part, pool, score, submission
+from tests.evaluation.worlds import NO_SHARES, answers_of, studies
 from tests.factories import prediction, question
 
 TEST = studies(5000, 30)
@@ -118,7 +121,7 @@ def test_answers_without_probabilities_have_no_likelihood_and_all_other_scores()
     for name in ("nll", "brier", "ece"):
         assert (getattr(sheet.dev, name), getattr(sheet.test, name)) == (None, None)
         assert getattr(full.test, name) > 0
-    assert dataclasses.replace(full.test, nll=None, brier=None, ece=None) == sheet.test
+    assert dataclasses.replace(full.test, **NO_SHARES) == sheet.test
 
 
 def test_the_same_answers_in_every_fold_are_scored_once():
@@ -233,3 +236,28 @@ def test_an_empty_split_has_no_score():
             test_pmids=["1"],
             dev_pmids={0: []},
         )
+
+
+def test_the_intervals_of_likelihood_and_brier_score_are_scipys():
+    rng = np.random.default_rng(2)
+    questions = studies(900, 80)
+    rows = answers_of(questions, split="test", fold=0, seed=0, strength=0.7)
+    gold = {q.pmid: q.answer for q in questions}
+
+    found = part(pool({row.pmid: [row] for row in rows}), gold)
+
+    ordered = sorted(rows, key=lambda row: row.pmid)
+    costs = {
+        "nll": [-math.log(r.probabilities[gold[r.pmid]]) for r in ordered],
+        "brier": [
+            sum((p - (a == gold[r.pmid])) ** 2 for a, p in r.probabilities.items()) for r in ordered
+        ],
+    }
+    for name, values in costs.items():
+        theirs = stats.bootstrap(
+            (np.array(values),), np.mean, method="percentile", n_resamples=5000, rng=rng
+        ).confidence_interval
+        assert getattr(found, name) == pytest.approx(np.mean(values))
+        assert getattr(found, f"{name}_low") == pytest.approx(theirs.low, abs=0.02)
+        assert getattr(found, f"{name}_high") == pytest.approx(theirs.high, abs=0.02)
+    assert found.nll_low < found.nll < found.nll_high

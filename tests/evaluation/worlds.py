@@ -16,6 +16,7 @@ from medslm.evaluation.sheet import Sheet, write_record
 from medslm.files import write_json, write_jsonl, write_text
 from tests.factories import prediction, question
 
+NO_SHARES = dict.fromkeys(["nll", "nll_low", "nll_high", "brier", "brier_low", "brier_high", "ece"])
 SHARES: tuple[Answer, ...] = ("yes",) * 11 + ("no",) * 7 + ("maybe",) * 2  # 55/35/10
 
 
@@ -94,8 +95,8 @@ def answered_only(original: Sheet) -> Sheet:
         original,
         bins=(),
         calibrated=None,
-        dev=dataclasses.replace(original.dev, nll=None, brier=None, ece=None),
-        test=dataclasses.replace(original.test, nll=None, brier=None, ece=None),
+        dev=dataclasses.replace(original.dev, **NO_SHARES),
+        test=dataclasses.replace(original.test, **NO_SHARES),
     )
 
 

@@ -32,6 +32,13 @@ def macro_f1_interval(confusion: Sequence[Sequence[int]]) -> Interval:
     return percentiles(macro_f1s(hits, gold + given))
 
 
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Return the 95 % interval of a mean over questions, ``values`` in an order of their own (by PMID)."""
+    import numpy as np
+
+    return percentiles(weights(np.ones(len(values), dtype=int)) @ np.array(values) / len(values))
+
+
 def weights(counts: Any, *, resamples: int = RESAMPLES, seed: int = _SEED) -> Any:
     """Return how often each kind of question is drawn: a row per resample, a column per kind.
 

@@ -96,7 +96,7 @@ def dev_value(sheet: Sheet, metric: Metric) -> float:
 
 
 def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
-    test = sheet.test
+    test, name = sheet.test, metric.removeprefix("dev.")
     return Row(
         name=sheet.variant,
         kind=kind,
@@ -112,9 +112,9 @@ def _row(sheet: Sheet, *, kind: Kind, metric: Metric) -> Row:
         f1_no=test.f1_no,
         f1_maybe=test.f1_maybe,
         unanswered=test.unanswered,
-        dev=dev_value(sheet, metric)
-        if kind == "variant"
-        else getattr(sheet.dev, metric.removeprefix("dev.")),
+        dev=dev_value(sheet, metric) if kind == "variant" else getattr(sheet.dev, name),
+        dev_low=getattr(sheet.dev, f"{name}_low"),
+        dev_high=getattr(sheet.dev, f"{name}_high"),
     )
 
 

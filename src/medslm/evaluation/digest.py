@@ -14,7 +14,8 @@ from medslm.evaluation.table import escape_markdown, markdown
 def summary(comparison: Comparison, sheets: Mapping[str, Sheet], background: Background) -> str:
     """Return the comparison, what stands behind it and its caveats; MD5s stay in the report."""
     tables = {
-        "More numbers": details(comparison, sheets),
+        "More numbers on dev": details(comparison, sheets, "dev"),
+        "More numbers on test": details(comparison, sheets, "test"),
         "Generated data": background.quality,
         "Votes": background.votes,
         "Diversity": background.diversity,

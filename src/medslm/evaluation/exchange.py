@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from medslm.data.intervals import Interval
 from medslm.data.records import ANSWERS, Answer
-from medslm.evaluation.bootstrap import RESAMPLES, macro_f1s, percentiles, weights
+from medslm.evaluation.bootstrap import macro_f1s, mean_interval
 from medslm.evaluation.metrics import nll
 from medslm.evaluation.pooling import Pooled
 
@@ -69,8 +69,7 @@ def nll_gain(
     if any(cost is None for own in costs for cost in own):
         return None
     gaps = np.array(costs[0], dtype=float) - np.array(costs[1], dtype=float)
-    drawn = weights(np.ones(len(gaps), dtype=int), resamples=RESAMPLES)
-    interval = percentiles(drawn @ gaps / len(gaps))
+    interval = mean_interval(gaps.tolist())
     p = _p(lambda swapped: np.where(swapped, -gaps, gaps).mean(-1), len(gaps))
     return Gain(math.fsum(gaps) / len(gaps), interval, p)
 

@@ -10,10 +10,10 @@ from medslm.data.records import ANSWERS
 from medslm.errors import DataError
 from medslm.evaluation import svg
 from medslm.evaluation.background import Background, Table
-from medslm.evaluation.differences import Difference, p_text, points
+from medslm.evaluation.differences import Difference, Split, p_text, points
 from medslm.evaluation.pictures import MAJORITY, Plot, Plots
 from medslm.evaluation.rows import Comparison
-from medslm.evaluation.sheet import Reliability, Sheet
+from medslm.evaluation.sheet import Part, Reliability, Sheet
 from medslm.evaluation.table import (
     DASH,
     NOT_COMPARABLE,
@@ -24,6 +24,7 @@ from medslm.evaluation.table import (
     published_elsewhere,
     sensitivity,
     tested,
+    with_interval,
 )
 from medslm.evaluation.testset import TITLES
 
@@ -54,7 +55,7 @@ def page(
         elsewhere=published_elsewhere(comparison),
         not_comparable=NOT_COMPARABLE,
         test_set=TITLES[comparison.test_set],
-        details=details(comparison, sheets),
+        details=[details(comparison, sheets, split) for split in ("dev", "test")],
         calibrated=calibration_table(comparison, sheets),
         background=background,
         warnings=comparison.warnings,
@@ -155,27 +156,37 @@ def _gap(value: float, low: float, high: float) -> str:
     return f"{points(value)} ({points(low)} to {points(high)})"
 
 
-def details(comparison: Comparison, sheets: Mapping[str, Sheet]) -> Table:
-    """Return a row per model: dev, likelihood and calibration on test, and how its students spread."""
+def details(comparison: Comparison, sheets: Mapping[str, Sheet], split: Split) -> Table:
+    """Return a row per model: more of it on dev, or likelihood, calibration and spread on test."""
     names = [row.name for row in comparison.rows if row.kind != "cited"]
-    return [{"variant": name, **_detail(sheets[name])} for name in names]
+    more = _on_dev if split == "dev" else _on_test
+    return [{"variant": name, **more(sheets[name])} for name in names]
 
 
-def _detail(sheet: Sheet) -> dict[str, str]:
-    spread = sheet.spread
+def _on_dev(sheet: Sheet) -> dict[str, str]:
     return {
         "dev n": str(sheet.dev.n),
-        "dev accuracy": number(sheet.dev.accuracy),
-        "dev macro-F1": number(sheet.dev.macro_f1),
-        "dev NLL": number(sheet.dev.nll),
-        "test NLL": number(sheet.test.nll),
-        "test Brier": number(sheet.test.brier),
+        "dev accuracy (95 %)": _of(sheet.dev, "accuracy"),
+        "dev macro-F1 (95 %)": _of(sheet.dev, "macro_f1"),
+        "dev NLL (95 %)": _of(sheet.dev, "nll"),
+    }
+
+
+def _on_test(sheet: Sheet) -> dict[str, str]:
+    spread = sheet.spread
+    return {
+        "test NLL (95 %)": _of(sheet.test, "nll"),
+        "test Brier (95 %)": _of(sheet.test, "brier"),
         "test ECE": number(sheet.test.ece),
-        "test unanswered": str(sheet.test.unanswered),
+        "unanswered": str(sheet.test.unanswered),
         "students": str(spread.cells),
         "test accuracy, mean ± sd": _with_sd(spread.test_accuracy_mean, spread.test_accuracy_sd),
         "test macro-F1, mean ± sd": _with_sd(spread.test_macro_f1_mean, spread.test_macro_f1_sd),
     }
+
+
+def _of(part: Part, name: str) -> str:
+    return with_interval(*(getattr(part, name + end) for end in ("", "_low", "_high")))
 
 
 def _with_sd(mean: float, sd: float | None) -> str:

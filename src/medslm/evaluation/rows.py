@@ -20,9 +20,9 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 class Row:
     """One line of the table. Numbers are None where the source of a cited line gives none.
 
-    ``dev`` is the value of the metric that the choice is made by. ``gain`` is what the variant's
-    accuracy gains over ``control``, a variant of as many rows without its generated data, with the
-    paired 95 % interval; None without such a control.
+    ``dev`` is the value of the metric that the choice is made by, with its 95 % interval. ``gain`` is
+    what the variant's accuracy gains over ``control``, a variant of as many rows without its generated
+    data, with the paired 95 % interval; None without such a control.
     """
 
     __pydantic_config__ = _STRICT
@@ -41,6 +41,8 @@ class Row:
     f1_maybe: float | None = None
     unanswered: int | None = None
     dev: float | None = None
+    dev_low: float | None = None
+    dev_high: float | None = None
     control: str | None = None
     gain: float | None = None
     gain_low: float | None = None

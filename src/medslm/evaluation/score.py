@@ -12,7 +12,7 @@ from medslm.data.intervals import wilson
 from medslm.data.records import ANSWERS, Answer, Prediction, Question
 from medslm.data.scores import accuracy, macro_f1
 from medslm.errors import DataError
-from medslm.evaluation.bootstrap import macro_f1_interval
+from medslm.evaluation.bootstrap import macro_f1_interval, mean_interval
 from medslm.evaluation.calibration import Bin, bins, brier, ece
 from medslm.evaluation.metrics import (
     class_scores,
@@ -113,7 +113,6 @@ def part(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> Part:
     counts = confusion(truth, answers)
     macro = macro_f1_interval(counts)
     shares = [pooled[pmid].probabilities for pmid in pmids]
-    likely = all(shares)
     return Part(
         n=len(truth),
         accuracy=accuracy(truth, answers),
@@ -131,12 +130,25 @@ def part(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> Part:
         f1_yes=yes.f1,
         f1_no=no.f1,
         f1_maybe=maybe.f1,
-        nll=nll(truth, shares),
-        brier=brier(truth, shares) if likely else None,
-        ece=ece(truth, shares) if likely else None,
+        **_likelihood(truth, shares),
         unanswered=sum(answer is None for answer in answers),
         confusion=counts,
     )
+
+
+def _likelihood(
+    truth: Sequence[Answer], shares: Sequence[Mapping[Answer, float]]
+) -> dict[str, float | None]:
+    """Return NLL, Brier score and ECE, the first two with intervals; None where there are no shares."""
+    names = ("nll", "nll_low", "nll_high", "brier", "brier_low", "brier_high", "ece")
+    found: dict[str, float | None] = dict.fromkeys(names)
+    if not all(shares):
+        return found
+    for name, scored in (("nll", nll), ("brier", brier)):
+        each = [scored([gold], [row]) or 0.0 for gold, row in zip(truth, shares, strict=True)]
+        found[name] = scored(truth, shares)
+        found[f"{name}_low"], found[f"{name}_high"] = mean_interval(each)
+    return {**found, "ece": ece(truth, shares)}
 
 
 def _bins(pooled: Mapping[str, Pooled], gold: Mapping[str, Answer]) -> tuple[Bin, ...]:

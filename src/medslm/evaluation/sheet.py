@@ -27,7 +27,8 @@ class Part:
     ``confusion`` has a row per gold answer (yes, no, maybe) and a column per answer given (yes, no,
     maybe, unanswered); DVC shows no lists, which keeps ``dvc metrics diff`` short. ``nll`` is in
     nats; it, ``brier`` and ``ece`` are None for a model that gives no probabilities. Intervals are
-    of 95 %: Wilson's of accuracy, the bootstrap's of macro-F1.
+    of 95 %: Wilson's of accuracy, the bootstrap's of the others. ECE has none: what a bootstrap draws is
+    binned again and mostly lies further off than the number itself.
     """
 
     __pydantic_config__ = _STRICT
@@ -48,7 +49,11 @@ class Part:
     f1_no: float
     f1_maybe: float
     nll: float | None
+    nll_low: float | None
+    nll_high: float | None
     brier: float | None
+    brier_low: float | None
+    brier_high: float | None
     ece: float | None
     unanswered: int
     confusion: tuple[tuple[int, ...], ...]

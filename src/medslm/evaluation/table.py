@@ -29,7 +29,7 @@ def columns(metric: str) -> tuple[Column, ...]:
         Column("accuracy (95 %)", True),
         Column("macro-F1 (95 %)", True),
         Column("F1 yes / no / maybe", True),
-        Column(metric, True),
+        Column(f"{metric} (95 %)", True),
         Column("over its control", True),
         Column("", False),
     )
@@ -43,7 +43,7 @@ def cells(row: Row, *, chosen: str) -> tuple[str, ...]:
         with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
         with_interval(row.macro_f1, row.macro_f1_low, row.macro_f1_high),
         by_answer(row),
-        number(row.dev),
+        with_interval(row.dev, row.dev_low, row.dev_high),
         gain(row),
         "chosen" if row.name == chosen and row.kind == "variant" else mark(row),
     )
@@ -54,7 +54,7 @@ def mark(row: Row) -> str:
     return "" if row.kind == "variant" else row.kind
 
 
-def with_interval(value: float, low: float | None, high: float | None) -> str:
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
     """Return a score and its interval, or the score alone if nobody gave one."""
     if low is None or high is None:
         return number(value)
