@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +30,7 @@ from medslm.tracking import adapters
 from medslm.tracking.adapters import Student
 from medslm.tracking.registry import fetch
 from medslm.tracking.serving import Served, answers
-from tests.tracking.project import MLFLOW_WARNING, Project
+from tests.tracking.project import MLFLOW_WARNING, Project, private_environment
 
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
 
@@ -145,9 +156,61 @@ def test_mlflow_loads_and_asks_a_registered_student_as_ours_does(tiny_llama, tra
         )
         source = store.client.get_model_version_download_uri(version.name, version.version)
         theirs = mlflow.pyfunc.load_model(source).predict(frame)
+        store.client.set_registered_model_alias(version.name, "champion", version.version)
 
     assert list(theirs.columns) == ["yes", "no", "maybe", "answer"]
     assert theirs.to_dict("records") == ours
+    with served(project, f"models:/{version.name}@champion") as uri:
+        over_http, refused = (
+            asked(uri, rows) for rows in (frame.to_dict("records"), [{"question": "Is it?"}])
+        )
+    assert over_http == (200, {"predictions": ours})
+    assert refused[0] == 400
+
+
+@contextlib.contextmanager
+def served(project: Project, model: str) -> Iterator[str]:
+    """Serve a model as docs/tracking.md says, in a process of its own."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    flags = f"--model-uri {model} --env-manager local --host 127.0.0.1 --port {port}".split()
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/mlflow.db"}
+    here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (project.root / "served.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "models", "serve", *flags],
+            cwd=project.root,
+            env={**private_environment(project.root), **store, **here},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", process, project.root / "served.log")
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(uri: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 240
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(uri, timeout=5):
+            return
+        time.sleep(0.3)
+    raise TimeoutError(f"the model is not served: {log.read_text()[-2000:]}")
+
+
+def asked(uri: str, rows: list[dict[str, str]]) -> tuple[int, object]:
+    body = json.dumps({"dataframe_records": rows}).encode()
+    request = urllib.request.Request(uri, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as exc:
+        return exc.code, None
 
 
 @pytest.mark.slow
