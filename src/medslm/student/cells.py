@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from medslm.data.records import ANSWERS, REAL, Example, Question
 from medslm.data.split import Fold
 from medslm.errors import DataError, LeakageError
-from medslm.files import lock, read_json, sha256_of, sha256_of_json, write_json, writing_folder
+from medslm.files import lock, read_json, write_json, writing_folder
 from medslm.models import Loaded
 from medslm.student.cached import CachedStates, open_states
 from medslm.student.feed import SUFFIX, Feed
@@ -238,16 +238,6 @@ def trained(work: Path, job: Job) -> Finished:
             "all machines must share the project's folder"
         )
     return found
-
-
-def code_identity() -> str:
-    """Return a hash of the code and libraries that shape an adapter: other ones start afresh."""
-    from importlib.metadata import version
-
-    here = Path(__file__).parent
-    files = [here.parent / "models.py", *sorted(here.glob("*.py"))]
-    libraries = {name: version(name) for name in ("torch", "transformers", "peft")}
-    return sha256_of_json([*(sha256_of(file) for file in files), libraries])
 
 
 def _tokenised(
