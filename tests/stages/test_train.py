@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from stages.train import main
 
 from medslm.data.split import Fold, write_folds
+from medslm.errors import ParamsError
 from medslm.files import write_json, write_jsonl
-from stages.train import main
+from medslm.student.settings import require_same_result
 from tests.code_deps import ROOT
 from tests.factories import example, question
+from tests.student.cells_world import compute, tune
 
 
 @pytest.fixture
@@ -31,13 +35,41 @@ def stage(tmp_path, tiny_llama, monkeypatch, caplog):
     flags = ["--variant", "none", "--mix", "mix.jsonl", "--dev", "dev.jsonl", "--out", "models/none"]
     flags += ["--folds", "folds.json", "--features", "features.json", "--curves", "none.csv"]
 
-    def run(**changes):
+    def run(compute=None, **changes):
+        params["compute"] |= compute or {}
         params["tune"] |= {"layers": "top-2", "epochs": 1, "r": 4, "alpha": 8, **changes}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         caplog.clear()
-        return CliRunner().invoke(main, flags).exit_code, caplog.text
+        done = CliRunner().invoke(main, flags)
+        return done.exit_code, caplog.text + done.output
 
     return run
+
+
+def test_processes_that_would_draw_other_dropout_are_refused(stage, tmp_path):
+    """A knob of `compute` changes no result: with dropout two processes would, at any number of digits."""
+    code, said = stage(compute={"processes": 2}, dropout=0.1)
+
+    assert code == 2
+    assert "compute.processes: 2 would draw other masks than one process with tune.dropout: 0.1" in said
+    assert not (tmp_path / "models/none").exists()
+    assert stage(compute={"processes": 1}, dropout=0.1)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "dropout", "processes", "refused"),
+    [
+        ("lora", 0.1, 2, True),
+        ("dora", 0.1, 2, True),
+        ("lora", 0.0, 2, False),
+        ("lora", 0.1, 1, False),
+        ("prefix", 0.1, 2, False),  # has no dropout
+    ],
+)
+def test_only_adapters_with_dropout_need_one_process(method, dropout, processes, refused):
+    knobs = tune(method=method, dropout=dropout), compute(processes=processes)
+    with pytest.raises(ParamsError) if refused else contextlib.nullcontext():
+        require_same_result(*knobs)
 
 
 def folders(root):

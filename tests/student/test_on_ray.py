@@ -95,8 +95,8 @@ from tests.student.cells_world import compute, inputs, jobs, student, tune
 
 address, model, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 knobs = compute(engine="ray", address=address, processes=2, cpus_per_cell=2)
-with engine(student(model), tune(), knobs) as on_ray:
-    [cell] = on_ray.train(inputs(model, work), jobs(0)[:1])
+with engine(student(model), tune(dropout=0.0), knobs) as on_ray:
+    [cell] = on_ray.train(inputs(model, work, dropout=0.0), jobs(0)[:1])
 assert (cell.folder / "adapter_model.safetensors").is_file()
 print("trained by two")
 """

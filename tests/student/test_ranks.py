@@ -102,16 +102,6 @@ def test_processes_that_hold_different_bases_are_refused():
         ranks.agreed([base, base._replace(dtype="bfloat16")])
 
 
-def test_dropout_differs_between_processes_and_repeats_with_the_seed(two, tiny_llama, tmp_path):
-    [job, _] = jobs(0)
-    first = train(two, inputs(tiny_llama, tmp_path / "1", dropout=0.3), job)
-    again = train(two, inputs(tiny_llama, tmp_path / "2", dropout=0.3), job)
-    without = train(two, inputs(tiny_llama, tmp_path / "3", dropout=0.0), job)
-
-    assert close(first, again, 0.0)
-    assert not close(first, without, 1e-2)
-
-
 def test_an_error_of_ours_comes_out_of_the_processes_as_itself(tiny_llama, tmp_path):
     with trainer(student(tiny_llama), tune(), compute(processes=2)) as many:
         with pytest.raises(LeakageError, match="in train and dev of the same fold"):

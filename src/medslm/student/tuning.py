@@ -204,7 +204,6 @@ class Cell:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * schedule(self.step, total, self.warmup)
-        self.group.begin_step(self.seed, self.step)
         losses = []
         for rows in micro_batches(range(len(answers)), self.accumulate):
             loss = self._loss(prompts, answers, counts, rows)
