@@ -195,6 +195,7 @@ class CellTrainer:
                         save_adapter(partial, model, result.tensors, loaded.base_id)
                         history = [dataclasses.asdict(row) for row in result.history]
                         body = {"best_epoch": result.best_epoch, "history": history}
+                        body |= {"threads": torch.get_num_threads(), "processes": self.group.size}
                         write_json(partial / "cell.json", body)
             finally:
                 take_off(model)

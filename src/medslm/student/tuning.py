@@ -150,6 +150,7 @@ class Cell:
             prompts, dev_prompts = self._prompts(examples), self._prompts(dev)
             keeper = Keeper(checkpoints, self._run(examples), every_s=every_s, clock=clock)
             self._resume(keeper.load())
+            self._begin()
             left = course.examples_after(self.step)
             progress = Progress("training", left, "examples", clock=clock)
             with deferred(lambda: None) as stopping:
@@ -166,6 +167,12 @@ class Cell:
                     keeper.leave_if_asked(stopping, self.step)
         best = min(self.history, key=lambda row: (row.dev_loss, row.epoch))
         return Trained(self.best, best.epoch, self.history)
+
+    def _begin(self) -> None:
+        import torch
+
+        if self.feed is not None:
+            self.feed.begin(self.step, threads=torch.get_num_threads(), processes=self.group.size)
 
     def _epoch(
         self, course: Course, epoch: int, examples: Sequence[Labelled], prompts: Sequence[Any]
