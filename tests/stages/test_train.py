@@ -32,8 +32,10 @@ def stage(tmp_path, tiny_llama, monkeypatch, caplog):
     write_jsonl(tmp_path / "dev.jsonl", [question("20"), question("21", answer="no")])
     write_folds(tmp_path / "folds.json", {"0": Fold(tuple(map(str, range(8))), ("20", "21"))})
     write_json(tmp_path / "features.json", {"identity": None, "first": 0, "prompts": {}})
-    flags = ["--variant", "none", "--mix", "mix.jsonl", "--dev", "dev.jsonl", "--out", "models/none"]
-    flags += ["--folds", "folds.json", "--features", "features.json", "--curves", "none.csv"]
+    flags = (
+        "--variant none --mix mix.jsonl --dev dev.jsonl --folds folds.json --features features.json "
+        "--out models/none --curves none.csv"
+    )
 
     def run(compute=None, **changes):
         params["compute"] |= compute or {}
@@ -51,7 +53,10 @@ def test_processes_that_would_draw_other_dropout_are_refused(stage, tmp_path):
     code, said = stage(compute={"processes": 2}, dropout=0.1)
 
     assert code == 2
-    assert "compute.processes: 2 would draw other masks than one process with tune.dropout: 0.1" in said
+    assert (
+        "compute.processes: 2 would draw other masks than one process with tune.dropout: 0.1"
+        in said
+    )
     assert not (tmp_path / "models/none").exists()
     assert stage(compute={"processes": 1}, dropout=0.1)[0] == 0
 
