@@ -12,10 +12,11 @@ from medslm.student.flops import Recipe
 from medslm.student.methods import take_off, tunable
 from medslm.student.padding import padded_width
 from medslm.student.plan import recipe_of
+from medslm.student.rows import Labelled
 from medslm.student.scoring import Scorer
 from medslm.student.settings import TuneParams
 from medslm.student.shapes import read_shape, shape_of
-from medslm.student.tuning import Cell, Labelled
+from medslm.student.tuning import Cell
 from tests.student.world import TUNE
 
 LENGTHS = (70, 75, 81, 90)

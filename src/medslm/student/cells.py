@@ -21,9 +21,10 @@ from medslm.student.group import Alone, Group
 from medslm.student.lora import save_adapter
 from medslm.student.methods import require_room, take_off, tunable
 from medslm.student.prompting import encode
+from medslm.student.rows import Labelled, Row
 from medslm.student.scoring import warn_of_cuts
 from medslm.student.settings import StudentParams, TuneParams
-from medslm.student.tuning import Cell, Labelled, Row
+from medslm.student.tuning import Cell
 
 log = logging.getLogger(__name__)
 
