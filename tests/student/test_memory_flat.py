@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-# In a process of its own: a peak cannot be taken back. Its last steps keep their graphs, as a sum of losses
-# that were never detached would.
-TRAINING = """
-import json, random, resource, sys
+import pytest
+
+# In a process of its own: a peak cannot be taken back. Its last 72 steps keep their graphs, as losses that
+# were never detached would.
+TRAINING = '''
+import json, random, sys
 from pathlib import Path
 
 import torch
 
 from medslm.student.lora import add_lora
-from medslm.student.tuning import Cell, Labelled
+from medslm.student.rows import Labelled
+from medslm.student.tuning import Cell
 from tests.student.bodies import tiny_loaded
 
 torch.set_num_threads(1)
@@ -29,11 +33,17 @@ knobs = {"lr": 1e-3, "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0, "batch_siz
 peaks = []
 
 
+def peak():
+    """Return VmHWM in kB; a child's ru_maxrss begins at what its parent had."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
 class Watch:
     def begin(self, *_, **__): pass
     def epoch(self, *_, **__): pass
     def step(self, *_, **__):
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        peaks.append(peak())
 
 
 def train(epochs, checkpoints, keep):
@@ -45,11 +55,12 @@ def train(epochs, checkpoints, keep):
 
 
 train(20, sys.argv[1] + "/1", None)
-train(5, sys.argv[1] + "/2", [])
+train(12, sys.argv[1] + "/2", [])
 print(json.dumps(peaks))
-"""
+'''
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
 def test_memory_is_flat_from_step_50_to_120_and_a_leak_would_show(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", TRAINING, str(tmp_path)],
@@ -61,8 +72,8 @@ def test_memory_is_flat_from_step_50_to_120_and_a_leak_would_show(tmp_path):
 
     assert done.returncode == 0, done.stderr[-2000:]
     peaks = json.loads(done.stdout.splitlines()[-1])
-    assert len(peaks) == 150
+    assert len(peaks) == 192
     flat = (peaks[119] - peaks[49]) / peaks[49]
-    leaking = (peaks[149] - peaks[119]) / peaks[119]
+    leaking = (peaks[191] - peaks[119]) / peaks[119]
     assert flat < 0.01
-    assert leaking > 0.015  # in 30 steps, less than half as many
+    assert leaking > 0.03
