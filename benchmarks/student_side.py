@@ -22,9 +22,10 @@ from medslm.student import flops
 from medslm.student.flops import Recipe
 from medslm.student.lora import add_lora
 from medslm.student.prompting import encode
+from medslm.student.rows import Labelled
 from medslm.student.scoring import Scorer, best_answer
 from medslm.student.shapes import read_shape
-from medslm.student.tuning import Cell, Labelled
+from medslm.student.tuning import Cell
 
 MAX_TOKENS = 1024
 RANK = 16

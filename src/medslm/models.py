@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A causal LM in evaluation mode with its tokenizer.
 
-    ``base_id`` names the weights without any path; ``base_sha256`` identifies their bytes (for a hub
-    model, the commit its revision resolved to); ``dtype`` is what was chosen, with the reason logged.
+    ``base_id`` names the weights without any path; ``base_sha256`` identifies their bytes (a hub model's
+    commit); ``dtype`` was chosen, ``quantize`` and ``device`` (where it computes) change its numbers too.
     """
 
     model: Any
@@ -56,6 +56,8 @@ class Loaded:
     base_id: str
     base_sha256: str
     dtype: str
+    quantize: Quantize = None
+    device: str = "cpu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +113,8 @@ def load_causal_lm(
             raise IntegrityError(f"model {name}: {parameter_name} holds values that are not finite")
     model.requires_grad_(False)
     identity = getattr(model.config, "_commit_hash", None) or source.base_sha256
-    model = model.eval()
-    placed = model if packed else model.to("cpu" if on_cpu else device)
-    return Loaded(placed, tokenizer, source.base_id, identity, chosen)
+    model = model.eval() if packed else model.eval().to("cpu" if on_cpu else device)
+    return Loaded(model, tokenizer, source.base_id, identity, chosen, quantize, device)
 
 
 def _without_dropout(config: Any) -> Any:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 
 import pytest
 
+from medslm import models
 from medslm.errors import DataError, IntegrityError
 from medslm.files import read_json
 from medslm.models import load_causal_lm
-from medslm.student.cached import CachedStates, open_states, prompt_key
+from medslm.student.cached import CachedStates, open_states, prompt_key, states_identity
 from medslm.student.cached_scoring import CachedScorer
 from medslm.student.cells import cell_data, train_cells
 from medslm.student.features import build
@@ -216,6 +218,54 @@ def test_states_of_another_base_are_not_used_and_one_line_says_so(loaded, tmp_pa
     assert caplog.text == ""
     assert open_states(tmp_path / "none.json", tiny_loaded("llama")) is None
     assert "not used" in caplog.text
+
+
+def packed(loaded):
+    """Return the base as tune.quantize gives it: other numbers behind the same files and dtype."""
+    import copy
+
+    import torch
+
+    model = copy.deepcopy(loaded.model)
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.dim() > 1):
+            size = weight.abs().amax() / 7
+            weight.copy_((weight / size).round() * size)
+    return dataclasses.replace(loaded, model=model, quantize="nf4")
+
+
+def test_states_of_the_base_in_four_bits_are_computed_anew(loaded, tmp_path):
+    import torch
+
+    prompts = variants(loaded)["none"]
+    make(tmp_path, loaded, {"none": prompts})
+    four_bits, on_gpu = packed(loaded), dataclasses.replace(loaded, device="cuda")
+    whole = CachedStates(tmp_path / "none.json").of(prompts)[0]
+
+    same = dataclasses.replace(loaded)
+    assert states_identity(same, FIRST) == states_identity(loaded, FIRST)
+    assert make(tmp_path, same, {"none": prompts}) == (0, 20)
+    identities = {states_identity(one, FIRST) for one in (loaded, four_bits, on_gpu)}
+    assert len(identities) == 3
+    assert open_states(tmp_path / "none.json", four_bits) is None
+    assert make(tmp_path, four_bits, {"none": prompts}) == (20, 0)
+    states = CachedStates(tmp_path / "none.json").of(prompts)[0]
+    computed = FrozenLayers(four_bits.model.base_model, FIRST).hidden(prompts, 4)[0]
+    assert torch.equal(states, computed)
+    assert not torch.allclose(states, whole, atol=1e-2)
+
+
+def test_a_loaded_base_says_whether_it_is_in_four_bits_and_what_computes(
+    loaded, tiny_llama, monkeypatch
+):
+    import torch
+
+    monkeypatch.setattr(models, "_quantization", lambda *_: {})  # packing itself needs a GPU
+    four_bits = load_causal_lm(str(tiny_llama), revision=None, dtype="float32", quantize="nf4")
+
+    assert loaded.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert (loaded.quantize, four_bits.quantize) == (None, "nf4")
+    assert states_identity(loaded, FIRST) != states_identity(four_bits, FIRST)
 
 
 def test_states_can_be_sent_to_another_process(loaded, tmp_path):

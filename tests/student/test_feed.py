@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medslm.files import sha256_of
+from medslm.files import read_json, sha256_of
 from medslm.models import load_causal_lm
 from medslm.student.feed import SUFFIX, Feed
 from tests.student.test_tuning import run, trained
@@ -34,6 +34,26 @@ def test_a_cell_says_every_step_every_epoch_and_its_end(loaded, tmp_path):
     assert [event["kind"] for event in said][-1] == "end"
     assert all(event["values"]["examples"] == 4 for event in steps)
     assert steps[0]["values"]["learning_rate"] > 0
+
+
+def test_what_a_cell_ran_on_is_kept_where_no_stage_depends_on_it(loaded, tmp_path):
+    """Another number of threads may give other last digits: who compares two runs can see it."""
+    import torch
+
+    mine = torch.get_num_threads()
+    [cell] = run(loaded, tmp_path / "1")
+    try:
+        torch.set_num_threads(mine + 1)
+        [other] = run(loaded, tmp_path / "2")
+    finally:
+        torch.set_num_threads(mine)
+
+    for trained_cell, threads in ((cell, mine), (other, mine + 1)):
+        first = events(trained_cell.folder.with_name(f"{cell.name}{SUFFIX}"))[0]
+        assert (first["kind"], first["step"]) == ("begin", 0)
+        assert first["values"] == {"threads": threads, "processes": 1}
+        kept = read_json(trained_cell.folder / "cell.json")
+        assert (kept["threads"], kept["processes"]) == (threads, 1)
 
 
 def test_the_adapter_is_the_same_whether_anybody_can_be_told_or_not(loaded, tmp_path, caplog):

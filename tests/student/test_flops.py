@@ -9,11 +9,15 @@ from medslm.files import read_json, write_json
 from medslm.models import load_causal_lm
 from medslm.student import flops
 from medslm.student.flops import Recipe
-from medslm.student.lora import add_lora
+from medslm.student.methods import take_off, tunable
 from medslm.student.padding import padded_width
+from medslm.student.plan import recipe_of
+from medslm.student.rows import Labelled
 from medslm.student.scoring import Scorer
+from medslm.student.settings import TuneParams
 from medslm.student.shapes import read_shape, shape_of
-from medslm.student.tuning import Cell, Labelled
+from medslm.student.tuning import Cell
+from tests.student.world import TUNE
 
 LENGTHS = (70, 75, 81, 90)
 BUDGET = 1.03
@@ -56,15 +60,16 @@ def prompts():
     return [[5 + i] * length for i, length in enumerate(LENGTHS)]
 
 
-def cell_of(loaded, layers, *, cached):
-    model = add_lora(loaded, r=R, alpha=8, dropout=0.0, targets="all-linear", layers=layers)
+def cell_of(loaded, layers, *, cached, **changes):
+    knobs = {"r": R, "alpha": 8, "dropout": 0.0, "layers": layers, **changes}
+    model = tunable(loaded, TuneParams(**{**TUNE, **knobs}))
     knobs = {"lr": 0.01, "warmup": 0.1, "weight_decay": 0.0, "clip": 1.0, "batch_size": 4}
     return Cell(loaded, model, **knobs, epochs=1, seed=0, reuse_frozen=cached)
 
 
-def step_of(loaded, layers, *, cached):
+def step_of(loaded, layers, *, cached, **changes):
     """Return one real training step of four prompts, ready to be run."""
-    cell = cell_of(loaded, layers, cached=cached)
+    cell = cell_of(loaded, layers, cached=cached, **changes)
     ready = cell._prompts([Labelled(ids, 0) for ids in prompts()])
     return lambda: cell._step(ready, [0, 1, 2, 0], [1.0] * 4, 1)
 
@@ -74,23 +79,66 @@ def recipe(trained, *, cached=False, method="lora"):
 
 
 CONFIGURATIONS = {
-    "exact, all layers": ("all", 4, False),
-    "exact, top 2 of 4": ("top-2", 2, False),
-    "cached, top 2 of 4": ("top-2", 2, True),
+    "exact, all layers": ("all", 4, False, {}),
+    "exact, top 2 of 4": ("top-2", 2, False, {}),
+    "cached, top 2 of 4": ("top-2", 2, True, {}),
+    "cached, top 1 of 4": ("top-1", 1, True, {}),
+    "exact, queries alone": ("all", 4, False, {"targets": ["q_proj"]}),
+    "cached, queries and values": ("top-2", 2, True, {"targets": ["q_proj", "v_proj"]}),
+    "dora, all layers": ("all", 4, False, {"method": "dora"}),
+    "dora, cached": ("top-2", 2, True, {"method": "dora"}),
+    "full, all layers": ("all", 4, False, {"method": "full"}),
+    "full, cached, top 2 of 4": ("top-2", 2, True, {"method": "full"}),
+    "full, cached, top 1 of 4": ("top-1", 1, True, {"method": "full"}),
+    "prefix of 4": ("all", 4, False, {"method": "prefix", "virtual_tokens": 4}),
+    "prefix of 64": ("all", 4, False, {"method": "prefix", "virtual_tokens": 64}),
 }
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_training_step_stays_within_its_budget(loaded, shape, name):
-    layers, trained, cached = CONFIGURATIONS[name]
+    layers, trained, cached, changes = CONFIGURATIONS[name]
     width = padded_width(LENGTHS)
-    per_prompt = flops.step(shape, recipe(trained, cached=cached), width, causal=False)
-    budget = per_prompt.total * len(LENGTHS)
+    planned = recipe_of(
+        shape, TuneParams(**{**TUNE, "r": R, "layers": layers, "reuse_frozen": cached, **changes})
+    )
+    assert (planned.trained, planned.cached) == (trained, cached)
+    budget = flops.step(shape, planned, width, causal=False).total * len(LENGTHS)
 
-    found = counted(step_of(loaded, layers, cached=cached))
+    found = counted(step_of(loaded, layers, cached=cached, **changes))
 
     assert found <= budget * BUDGET
     assert found >= budget / BUDGET
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "lora"},
+        {"method": "lora", "targets": ["q_proj"], "layers": "top-2"},
+        {"method": "prefix", "virtual_tokens": 16},
+        {"method": "prefix", "virtual_tokens": 64},
+        {"method": "full"},
+        {"method": "full", "layers": "top-2"},
+    ],
+)
+def test_the_weights_that_are_trained_are_counted(loaded, shape, changes):
+    knobs = TuneParams(**{**TUNE, "r": R, "layers": "all", **changes})
+    model = tunable(loaded, knobs)
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    trained = sum(p.numel() for p in matrices)  # vectors are left out
+    take_off(model)
+
+    assert flops.trained_weights(shape, recipe_of(shape, knobs)) == trained
+
+
+def test_adapters_above_attention_alone_cost_no_more_than_is_planned(loaded, shape):
+    knobs = TuneParams(**{**TUNE, "r": R, "layers": "all", "targets": ["down_proj"]})
+    width = padded_width(LENGTHS)
+    found = counted(step_of(loaded, "all", cached=False, targets=["down_proj"]))
+
+    budget = flops.step(shape, recipe_of(shape, knobs), width, causal=False).total * len(LENGTHS)
+    assert 0.8 * budget < found < budget
 
 
 def test_logits_at_every_position_break_the_budget(loaded, shape):

@@ -16,9 +16,10 @@ import pytest
 
 from medslm.data.split import Fold
 from medslm.errors import Diverged, LeakageError, ParamsError, WorkerLost
+from medslm.student import on_ray
 from medslm.student.cells import Job
 from medslm.student.engines import engine
-from medslm.student.on_ray import OnRay, _folder
+from medslm.student.on_ray import OnRay, Worker, _folder
 from tests.student.cells_world import LEAKING, compute, inputs, jobs, student, tune, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -60,8 +61,8 @@ def address():
 def cluster(address, tiny_llama):
     """An engine on that cluster with two workers for all tests, and their base already loaded."""
     knobs = compute(engine="ray", address=address, retries=1)
-    with engine(student(tiny_llama), tune(), knobs) as on_ray:
-        yield on_ray
+    with engine(student(tiny_llama), tune(), knobs) as many:
+        yield many
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,8 @@ from tests.student.cells_world import compute, inputs, jobs, student, tune
 
 address, model, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 knobs = compute(engine="ray", address=address, processes=2, cpus_per_cell=2)
-with engine(student(model), tune(), knobs) as on_ray:
-    [cell] = on_ray.train(inputs(model, work), jobs(0)[:1])
+with engine(student(model), tune(dropout=0.0), knobs) as on_ray:
+    [cell] = on_ray.train(inputs(model, work, dropout=0.0), jobs(0)[:1])
 assert (cell.folder / "adapter_model.safetensors").is_file()
 print("trained by two")
 """
@@ -161,6 +162,37 @@ def test_errors_of_ours_come_back_as_themselves_and_bugs_with_their_place(
         cluster.train(inputs(tiny_llama, tmp_path / "2", lr=1e30), [jobs(0)[0]])
     with pytest.raises(ZeroDivisionError, match=r"tuning\.py"):
         cluster.train(inputs(tiny_llama, tmp_path / "3"), [Job(0, 0, Fold(("1",), ()))])
+
+
+class KilledOnce(Worker):
+    """Ends its first cell as Ray does when its own watch over memory kills the worker."""
+
+    def train(self, inputs, expected, job):
+        from ray.exceptions import OutOfMemoryError
+
+        mark = inputs.work / "killed"
+        if not mark.exists():
+            inputs.work.mkdir(parents=True)
+            mark.touch()
+            raise OutOfMemoryError("the node was running low on memory")
+        return super().train(inputs, expected, job)
+
+
+def test_a_worker_that_ray_kills_for_its_memory_is_replaced(
+    cluster, tiny_llama, tmp_path, monkeypatch, caplog
+):
+    cluster.close()
+    cluster._workers.clear()  # the cores are free for workers of the class below
+    monkeypatch.setattr(cluster, "_losses", cluster._losses.__class__())
+    monkeypatch.setattr(on_ray, "Worker", KilledOnce)
+
+    [cell] = cluster.train(inputs(tiny_llama, tmp_path / "1"), [jobs(0)[0]])
+
+    assert (cell.folder / "adapter_model.safetensors").is_file()
+    assert "fold0-seed0: lost its worker, goes to another one (" in caplog.text
+    monkeypatch.setattr(cluster, "_compute", cluster._compute.model_copy(update={"retries": 0}))
+    with pytest.raises(WorkerLost, match=r"fold0-seed0: lost its worker 2 time"):
+        cluster.train(inputs(tiny_llama, tmp_path / "2"), [jobs(0)[0]])
 
 
 def test_a_cell_larger_than_every_machine_is_refused(cluster, tiny_llama):

@@ -105,6 +105,24 @@ def test_work_grows_with_epochs_examples_seeds_and_layers():
     assert more(reuse_frozen=False) > 1.5 * usual.flops.total
 
 
+def test_work_and_memory_grow_with_virtual_tokens_and_targets():
+    short, long = (
+        planned(tune(method="prefix", layers="all", virtual_tokens=n))["train@none"]
+        for n in (16, 512)
+    )
+    assert long.flops.total > 1.2 * short.flops.total
+    assert long.memory > short.memory
+    assert long.disk == pytest.approx(32 * short.disk)
+    every, queries = (
+        planned(tune(method="lora", layers="all", targets=t))["train@none"]
+        for t in ("all-linear", ["q_proj"])
+    )
+    assert queries.flops.total < every.flops.total
+    assert queries.disk < 0.2 * every.disk
+    unknown = planned(tune(method="lora", layers="all", targets=["qkv"]))["train@none"]
+    assert unknown == every  # an upper bound for linears of another name
+
+
 def test_only_a_cached_plan_has_features_to_compute():
     assert "features" in planned(tune(layers="top-10"))
     assert "features" not in planned(tune(layers="top-10", reuse_frozen=False))

@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from medslm.errors import LeakageError, ParamsError, WorkerLost
-from medslm.models import load_causal_lm
+from medslm.errors import DataError, LeakageError, ParamsError, WorkerLost
+from medslm.models import choose_dtype, load_causal_lm
+from medslm.student import ranks
 from medslm.student.cells import Job, finished, trained
-from medslm.student.engines import OneProcess, trainer
+from medslm.student.engines import Base, OneProcess, trainer
 from medslm.student.ranks import ManyProcesses, ranks_of
 from medslm.student.sharding import shard
 from tests.student.cells_world import LEAKING, close, compute, inputs, jobs, student, tune
@@ -80,14 +81,25 @@ def test_a_base_spread_over_two_processes_trains_the_adapter_of_one(
         assert close(alone, sharded, TOLERANCE)
 
 
-def test_dropout_differs_between_processes_and_repeats_with_the_seed(two, tiny_llama, tmp_path):
-    [job, _] = jobs(0)
-    first = train(two, inputs(tiny_llama, tmp_path / "1", dropout=0.3), job)
-    again = train(two, inputs(tiny_llama, tmp_path / "2", dropout=0.3), job)
-    without = train(two, inputs(tiny_llama, tmp_path / "3", dropout=0.0), job)
+def test_the_dtype_is_chosen_once_for_all_processes(tiny_llama, tmp_path, monkeypatch):
+    """To the opposite of what each of them would find here, so that its own choice would show."""
+    found = choose_dtype("auto", "cpu")
+    opposite = "float32" if found == "bfloat16" else "bfloat16"
+    asked = []
+    monkeypatch.setattr(ranks, "choose_dtype", lambda *wanted: asked.append(wanted) or opposite)
+    auto = student(tiny_llama).model_copy(update={"dtype": "auto"})
 
-    assert close(first, again, 0.0)
-    assert not close(first, without, 1e-2)
+    with trainer(auto, tune(), compute(processes=2)) as many:
+        assert many.base.dtype == opposite
+    assert asked == [("auto", "cpu")]
+
+
+def test_processes_that_hold_different_bases_are_refused():
+    base = Base("tiny", "0" * 64, "float32")
+
+    assert ranks.agreed([base, base]) == base
+    with pytest.raises(DataError, match=r"rank 0 has .*'float32'.*, rank 1 has .*'bfloat16'"):
+        ranks.agreed([base, base._replace(dtype="bfloat16")])
 
 
 def test_an_error_of_ours_comes_out_of_the_processes_as_itself(tiny_llama, tmp_path):

@@ -149,17 +149,21 @@ def test_a_ghost_of_a_request_that_was_answered_too_late_is_deleted(project, wor
 
 def test_a_resumed_cell_goes_on_in_its_run_and_repeats_no_step(project, work):
     with feed_of(work) as feed:
+        feed.begin(0, threads=2, processes=1)
         train(feed, steps=range(1, 6))
     live_of(project, work).carry(last=True)  # killed here
     with project.store() as store:
         [killed] = cell_runs(store)
     with feed_of(work) as feed:
+        feed.begin(3, threads=4, processes=1)
         train(feed, steps=range(4, 9))  # from the checkpoint after step 3
         live_of(project, work).carry()
 
     with project.store() as store:
         [resumed] = cell_runs(store)
         assert steps_of(store, resumed, "loss") == list(range(1, 9))
+        assert steps_of(store, resumed, "threads") == [0, 3]
+        assert resumed.data.metrics["threads"] == 4
     assert (killed.info.status, resumed.info.status) == ("KILLED", "RUNNING")
     assert killed.info.run_id == resumed.info.run_id
 

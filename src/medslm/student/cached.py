@@ -35,7 +35,9 @@ def states_identity(loaded: Loaded, first: int) -> str:
         for name in ("attention.py", "frozen.py", "padding.py", "prefixes.py")
     ]
     libraries = {name: version(name) for name in ("torch", "transformers")}
-    return sha256_of_json([loaded.base_sha256, loaded.dtype, first, code, libraries])
+    # a base packed to four bits has the hash of its files and other numbers, a GPU rounds in its own way
+    base = [loaded.base_sha256, loaded.dtype, loaded.quantize, loaded.device]
+    return sha256_of_json([*base, first, code, libraries])
 
 
 class CachedStates:
@@ -108,10 +110,11 @@ def open_states(index: Path, loaded: Loaded) -> CachedStates | None:
         return None
     if body["identity"] != states_identity(loaded, body["first"]):
         log.warning(
-            "%s: made by other code, libraries or in another dtype than %s: not used; "
+            "%s: made by other code or libraries, of another base or not in %s on a %s: not used; "
             "`dvc repro --force --single-item features` makes it anew",
             index,
-            loaded.dtype,
+            "nf4" if loaded.quantize else loaded.dtype,
+            loaded.device,
         )
         return None
     return CachedStates(index)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from medslm.data.records import ANSWERS, REAL, Example, Question
 from medslm.data.split import Fold
 from medslm.errors import DataError, LeakageError
-from medslm.files import lock, read_json, sha256_of, sha256_of_json, write_json, writing_folder
+from medslm.files import lock, read_json, write_json, writing_folder
 from medslm.models import Loaded
 from medslm.student.cached import CachedStates, open_states
 from medslm.student.feed import SUFFIX, Feed
@@ -21,9 +21,10 @@ from medslm.student.group import Alone, Group
 from medslm.student.lora import save_adapter
 from medslm.student.methods import require_room, take_off, tunable
 from medslm.student.prompting import encode
+from medslm.student.rows import Labelled, Row
 from medslm.student.scoring import warn_of_cuts
 from medslm.student.settings import StudentParams, TuneParams
-from medslm.student.tuning import Cell, Labelled, Row
+from medslm.student.tuning import Cell
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +196,7 @@ class CellTrainer:
                         save_adapter(partial, model, result.tensors, loaded.base_id)
                         history = [dataclasses.asdict(row) for row in result.history]
                         body = {"best_epoch": result.best_epoch, "history": history}
+                        body |= {"threads": torch.get_num_threads(), "processes": self.group.size}
                         write_json(partial / "cell.json", body)
             finally:
                 take_off(model)
@@ -238,16 +240,6 @@ def trained(work: Path, job: Job) -> Finished:
             "all machines must share the project's folder"
         )
     return found
-
-
-def code_identity() -> str:
-    """Return a hash of the code and libraries that shape an adapter: other ones start afresh."""
-    from importlib.metadata import version
-
-    here = Path(__file__).parent
-    files = [here.parent / "models.py", *sorted(here.glob("*.py"))]
-    libraries = {name: version(name) for name in ("torch", "transformers", "peft")}
-    return sha256_of_json([*(sha256_of(file) for file in files), libraries])
 
 
 def _tokenised(

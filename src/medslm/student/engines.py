@@ -9,7 +9,12 @@ from typing import NamedTuple, Protocol
 
 from medslm.models import Loaded, load_causal_lm
 from medslm.student.cells import CellTrainer, Finished, Inputs, Job, finished, trained
-from medslm.student.settings import ComputeParams, StudentParams, TuneParams
+from medslm.student.settings import (
+    ComputeParams,
+    StudentParams,
+    TuneParams,
+    require_same_result,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,11 @@ class Engine(Protocol):
 
 @contextlib.contextmanager
 def engine(student: StudentParams, tune: TuneParams, compute: ComputeParams) -> Iterator[Engine]:
-    """Yield what ``compute`` asks for, ready to train; at the end all its processes are gone."""
+    """Yield what ``compute`` asks for, ready to train; at the end all its processes are gone.
+
+    Raises ParamsError if it would change the result.
+    """
+    require_same_result(tune, compute)
     if compute.engine == "ray":
         from medslm.student.on_ray import ray_engine
 

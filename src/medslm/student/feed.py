@@ -20,7 +20,7 @@ SUFFIX = ".events.jsonl"
 
 
 class Feed:
-    """Appends events to ``path``: ``step``, ``epoch`` and at last ``end``, each with the time it happened."""
+    """Appends events to ``path``, timed: ``begin``, then ``step`` and ``epoch``, at last ``end``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,6 +32,11 @@ class Feed:
                 os.write(self._file, b"\n")
         except OSError as exc:
             self._give_up(exc)
+
+    def begin(self, step: int, *, threads: int, processes: int) -> None:
+        """Say what the steps after ``step`` run on: the last digits of a result depend on it."""
+        values = {"threads": threads, "processes": processes}
+        self._write({"kind": "begin", "step": step, "values": values})
 
     def step(self, step: int, *, loss: float, learning_rate: float, examples: int) -> None:
         """Say that a step was made: its mean loss (finite), its rate and its number of examples."""

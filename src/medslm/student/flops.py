@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from medslm.data.records import ANSWERS
 from medslm.student.shapes import Shape
@@ -45,16 +45,30 @@ class Flops:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is trained: ``trained`` layers nearest the output, adapters of rank ``r`` on all linears.
+    """What is trained: ``trained`` layers nearest the output, adapters of rank ``r`` on ``targets``.
 
-    Adapters on fewer linears cost less: the formulas are then an upper bound. ``r`` counts for LoRA
-    and DoRA only. ``cached`` says that the layers below come from stored states.
+    ``targets`` are names of linears; None, and names that the shape does not know, are all of them.
+    With none before attention, the lowest layer costs less than the formulas say.
+    ``r`` counts for LoRA and DoRA only, ``virtual_tokens`` for prefix tuning. ``cached`` says that the
+    layers below come from stored states.
     """
 
     method: Method
     r: int
     trained: int
     cached: bool
+    targets: tuple[str, ...] | None = None
+    virtual_tokens: int = 0
+
+    @property
+    def rank(self) -> int:
+        """The rank of the adapters, 0 for a method without any."""
+        return self.r if self.method in ("lora", "dora") else 0
+
+    @property
+    def virtual(self) -> int:
+        """Positions before the prompt that only attention sees."""
+        return self.virtual_tokens if self.method == "prefix" else 0
 
 
 def forward(
@@ -66,19 +80,22 @@ def forward(
     r: int,
     causal: bool = True,
     answer_only: bool = False,
+    targets: tuple[str, ...] | None = None,
+    virtual: int = 0,
 ) -> float:
     """Return the operations of ``layers`` blocks on one prompt, ``adapted`` of them with LoRA.
 
+    ``targets`` are the linears with adapters, ``virtual`` the tokens of a prefix.
     ``causal`` counts the pairs of positions that attention needs; False counts all, as torch's
     counter does. ``answer_only`` runs what can be of the last layer at one position (``last_layer``).
     """
-    pairs = _pairs(tokens, causal)
+    pairs = _pairs(tokens, causal, virtual)
     blocks = layers * (2 * shape.block * tokens + _ATTENTION * shape.attention * pairs)
-    found = blocks + adapted * 2 * r * _sides(shape.linears) * tokens
+    chosen = _chosen(shape, targets)
+    found = blocks + adapted * 2 * r * _sides(chosen.all) * tokens
     if answer_only:
-        alone = _alone(shape)
-        found -= 2 * _weights(alone) * (tokens - 1)
-        found -= min(adapted, 1) * 2 * r * _sides(alone) * (tokens - 1)
+        found -= 2 * _weights(_chosen(shape, None).alone) * (tokens - 1)
+        found -= min(adapted, 1) * 2 * r * _sides(chosen.alone) * (tokens - 1)
     return found
 
 
@@ -87,21 +104,24 @@ def backward(shape: Shape, recipe: Recipe, tokens: int, *, causal: bool = True) 
 
     The lowest trained layer's input needs no gradient, since everything below it is frozen.
     """
-    early, r = shape.linears[: shape.early], _rank(recipe)
-    through = recipe.trained * shape.block - sum(a * b for a, b in early)
-    pairs = _pairs(tokens, causal)
+    whole, chosen, r = _chosen(shape, None), _chosen(shape, recipe.targets), recipe.rank
+    through = recipe.trained * shape.block
+    if recipe.method != "full":  # which trains the norm before them too
+        through -= _weights(whole.early)
+    pairs = _pairs(tokens, causal, recipe.virtual)
     found = 2.0 * through * tokens
     found += recipe.trained * _ATTENTION_BACKWARD * shape.attention * pairs
     # of each pair A, B: the gradients of both, and of what goes into B and into A
-    found += recipe.trained * 4 * r * _sides(shape.linears) * tokens
-    found -= 2 * r * sum(a for a, _ in early) * tokens
+    found += recipe.trained * 4 * r * _sides(chosen.all) * tokens
+    found -= 2 * r * sum(a for a, _ in chosen.early) * tokens
     # of the last layer, what runs at the answer position only
-    alone, rest = _alone(shape), tokens - 1
-    passed = alone if recipe.trained > 1 else shape.linears[shape.early :]
+    rest = tokens - 1
+    reached = recipe.trained > 1 or recipe.method == "full"
+    passed = whole.alone if reached else shape.linears[shape.early :]
     found -= 2.0 * _weights(passed) * rest
-    found -= 4 * r * _sides(alone) * rest
+    found -= 4 * r * _sides(chosen.alone) * rest
     if recipe.method == "full":
-        found += recipe.trained * 2 * shape.block * tokens - 2 * _weights(alone) * rest
+        found += recipe.trained * 2 * shape.block * tokens - 2 * _weights(whole.alone) * rest
     return found
 
 
@@ -119,9 +139,11 @@ def step(shape: Shape, recipe: Recipe, tokens: int, *, causal: bool = True) -> F
         tokens,
         layers=layers,
         adapted=adapted,
-        r=_rank(recipe),
+        r=recipe.rank,
         causal=causal,
         answer_only=True,
+        targets=recipe.targets,
+        virtual=recipe.virtual,
     )
     back = backward(shape, recipe, tokens, causal=causal)
     return Flops(ahead + head(shape), back + head(shape))
@@ -138,17 +160,42 @@ def building(shape: Shape, recipe: Recipe, tokens: int, *, causal: bool = True) 
     return Flops(forward(shape, tokens, layers=below, adapted=0, r=0, causal=causal))
 
 
-def _rank(recipe: Recipe) -> int:
-    return recipe.r if recipe.method in ("lora", "dora") else 0
+class _Linears(NamedTuple):
+    """Linears of a block: all, those that read its input, and those of the last that run at one position."""
+
+    all: list[tuple[int, int]]
+    early: list[tuple[int, int]]
+    alone: list[tuple[int, int]]
 
 
-def _alone(shape: Shape) -> list[tuple[int, int]]:
-    """Return the linears of the last layer that run at the answer position only, queries first.
+def _chosen(shape: Shape, targets: tuple[str, ...] | None) -> _Linears:
+    """Return the linears of these names.
 
-    One product that makes queries, keys and values together (GPT-2) runs at all.
+    At the answer position alone run queries and what follows attention. One product that makes queries,
+    keys and values together (GPT-2) runs at all.
     """
-    queries = shape.linears[:1] if shape.early == 3 else []
-    return [*queries, *shape.linears[shape.early :]]
+    known = targets is not None and set(targets) <= set(shape.names)
+    rows = [
+        (number, sides)
+        for number, (name, sides) in enumerate(zip(shape.names, shape.linears, strict=True))
+        if not known or name in (targets or ())
+    ]
+    queries = 0 if shape.early == 3 else -1
+    return _Linears(
+        [sides for _, sides in rows],
+        [sides for number, sides in rows if number < shape.early],
+        [sides for number, sides in rows if number == queries or number >= shape.early],
+    )
+
+
+def trained_weights(shape: Shape, recipe: Recipe) -> int:
+    """Return how many weights are trained; vectors (norms, biases, DoRA's lengths) are left out."""
+    if recipe.method == "full":  # of all layers: the embeddings too
+        every = recipe.trained == shape.layers
+        return shape.parameters if every else recipe.trained * shape.block
+    if recipe.method == "prefix":
+        return recipe.trained * 2 * shape.keys * recipe.virtual
+    return recipe.trained * recipe.r * _sides(_chosen(shape, recipe.targets).all)
 
 
 def _weights(linears: Iterable[tuple[int, int]]) -> int:
@@ -159,5 +206,6 @@ def _sides(linears: Iterable[tuple[int, int]]) -> int:
     return sum(a + b for a, b in linears)
 
 
-def _pairs(tokens: int, causal: bool) -> float:
-    return tokens * tokens * (0.5 if causal else 1.0)
+def _pairs(tokens: int, causal: bool, virtual: int) -> float:
+    """Return the pairs of positions that attention needs; every token sees all virtual ones."""
+    return tokens * (tokens * (0.5 if causal else 1.0) + virtual)

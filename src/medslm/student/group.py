@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -22,9 +21,6 @@ class Group(Protocol):
     def sum_gradients(self, parameters: Iterable[Any]) -> None:
         """Replace every gradient by its sum over the processes."""
 
-    def begin_step(self, seed: int, step: int) -> None:
-        """Give each process random numbers of its own for this step, the same ones after a resume."""
-
 
 class Alone:
     """One process: everything is its own."""
@@ -42,9 +38,6 @@ class Alone:
 
     def sum_gradients(self, parameters: Iterable[Any]) -> None:
         """Leave the gradients as they are."""
-
-    def begin_step(self, seed: int, step: int) -> None:
-        """Leave the random state, which a checkpoint of one process holds."""
 
 
 class Ranks:
@@ -81,9 +74,3 @@ class Ranks:
         parts = torch.split(total, [g.numel() for g in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-
-    def begin_step(self, seed: int, step: int) -> None:
-        """Seed dropout by seed, step and rank: no state of other ranks needs to be in a checkpoint."""
-        import torch
-
-        torch.manual_seed(random.Random(f"dropout:{seed}:{step}:{self.rank}").getrandbits(63))

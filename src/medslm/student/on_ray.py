@@ -78,6 +78,8 @@ class OnRay:
         self._threads = compute.cpus_per_cell or torch.get_num_threads()
         self._compute = compute.model_copy(update={"cpus_per_cell": self._threads})
         self._student, self._tune = student, tune
+        # Ray's own kill for want of memory is no RayActorError
+        self._losing = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
         self._room = self._places()
         self._workers: list[Any] = []
         self._losses: Counter[str] = Counter()
@@ -89,7 +91,7 @@ class OnRay:
             worker = self._started()
             try:
                 self._base = self._awaited(worker.base.remote())
-            except self._ray.exceptions.RayActorError as exc:
+            except self._losing as exc:
                 self._lost(worker, "the base model", exc)
         return self._base
 
@@ -112,7 +114,7 @@ class OnRay:
                     self._raise(self._ray.get(reference))
                     idle.append(worker)
                     log.info("%s: trained", job.name)
-                except self._ray.exceptions.RayActorError as exc:
+                except self._losing as exc:
                     self._lost(worker, job.name, exc)
                     waiting.appendleft(job)
         return [earlier[job] or trained(inputs.work, job) for job in jobs]
@@ -135,6 +137,7 @@ class OnRay:
 
     def _lost(self, worker: Any, what: str, exc: Exception) -> None:
         self._workers.remove(worker)
+        self._ray.kill(worker)  # in case it lives: two must not train one cell
         self._losses[what] += 1
         why = " ".join(str(exc).split())[:300]
         if self._losses[what] > self._compute.retries:

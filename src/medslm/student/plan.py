@@ -78,7 +78,14 @@ def recipe_of(shape: Shape, tune: TuneParams) -> Recipe:
     if method == "prefix":
         trained = shape.layers
     cached = tune.reuse_frozen and trained < shape.layers
-    return Recipe(method=method, r=tune.r, trained=trained, cached=cached)
+    return Recipe(
+        method=method,
+        r=tune.r,
+        trained=trained,
+        cached=cached,
+        targets=None if tune.targets == "all-linear" else tuple(tune.targets),
+        virtual_tokens=tune.virtual_tokens,
+    )
 
 
 def estimates(
@@ -124,7 +131,7 @@ class _Maker:
         once = flops.step(self.shape, self.recipe, self.width) * examples
         once += flops.evaluation(self.shape, self.recipe, self.width) * self.work.dev
         spent = once * (self.tune.epochs * self.work.cells)
-        trained = self._trained()
+        trained = flops.trained_weights(self.shape, self.recipe)
         states = (examples + self.work.dev) * self.work.tokens * self.shape.width * self.value
         memory = self._held(self.shape.parameters, self.tune.batch_size) + self._saved()
         # fp32 weights, gradient, two moments of AdamW, and the best copy so far
@@ -162,14 +169,10 @@ class _Maker:
     def _saved(self) -> float:
         tokens = self.tune.batch_size * padded_width([self.work.longest])
         sides = sum(a + b for a, b in self.shape.linears)
-        return _SAVED_VALUES * tokens * sides * self.value * self.recipe.trained
-
-    def _trained(self) -> int:
-        """Weights that are trained."""
-        if self.recipe.method == "full":
-            return self.recipe.trained * self.shape.block
-        sides = sum(a + b for a, b in self.shape.linears)
-        return self.recipe.trained * self.tune.r * sides
+        saved = _SAVED_VALUES * tokens * sides * self.value * self.recipe.trained
+        # a prefix in fp32 for every row of the batch, and again beside the prompt's keys and values
+        each = self.recipe.trained * 2 * self.shape.keys * self.recipe.virtual * (4 + self.value)
+        return saved + self.tune.batch_size * each
 
 
 def require_feasible(

@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from medslm.errors import Interrupted, MedslmError, ParamsError, WorkerLost
-from medslm.models import Loaded, load_causal_lm
+from medslm.errors import DataError, Interrupted, MedslmError, ParamsError, WorkerLost
+from medslm.models import Loaded, choose_dtype, load_causal_lm
 from medslm.signals import deferred
 from medslm.student.cells import CellTrainer, Inputs, Job
 from medslm.student.engines import Base, base_of
@@ -44,6 +44,7 @@ class ManyProcesses:
         gpus = torch.cuda.device_count()
         if 0 < gpus < size:
             raise ParamsError(f"compute.processes: {size} asked of a machine with {gpus} GPU(s)")
+        student = _with_dtype(student, on_gpu=gpus > 0)
         threads = max(1, (compute.cpus_per_cell or torch.get_num_threads()) // size)
         context = multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="medslm-ranks-")
@@ -61,7 +62,11 @@ class ManyProcesses:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
-        self.base: Base = self._answers()[0]
+        try:
+            self.base: Base = agreed(self._answers())
+        except DataError:
+            self.close()
+            raise
 
     def train(self, inputs: Inputs, job: Job) -> None:
         """Train one cell; WorkerLost if a rank dies, the ranks' own errors as themselves."""
@@ -132,6 +137,27 @@ class ManyProcesses:
             if process.sentinel in ended:
                 process.join(_SEEN_DEAD_S)  # its files are closed before it can be reaped
         return {p.name: p.exitcode for p in self._processes}
+
+
+def agreed(bases: Sequence[Base]) -> Base:
+    """Return what all ranks hold; DataError naming two that differ: their gradients are not to be summed."""
+    for rank, base in enumerate(bases):
+        if base != bases[0]:
+            raise DataError(
+                f"rank 0 has base {bases[0]}, rank {rank} has {base}; "
+                "set student.dtype, or use GPUs of one kind"
+            )
+    return bases[0]
+
+
+def _with_dtype(student: StudentParams, *, on_gpu: bool) -> StudentParams:
+    """Choose the dtype once for all ranks: on a CPU each would measure for itself, beside the others.
+
+    A GPU is asked and not measured, by its own rank.
+    """
+    if on_gpu:
+        return student
+    return student.model_copy(update={"dtype": choose_dtype(student.dtype, "cpu")})
 
 
 class _Bug:

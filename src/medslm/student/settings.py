@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medslm.errors import ParamsError
 from medslm.models import Dtype, Quantize
 from medslm.params import Section
 from medslm.student.curriculum import Objective, Order, Practice
@@ -73,7 +74,7 @@ class TuneParams(Section):
 
 
 class ComputeParams(Section):
-    """Where cells are trained; it changes no result. params.yaml says what each knob does."""
+    """Where cells are trained, at the same result (see below); params.yaml says what each knob does."""
 
     engine: Literal["local", "ray"]
     address: str | None
@@ -83,3 +84,17 @@ class ComputeParams(Section):
     processes: Annotated[int, Field(ge=1)]
     strategy: Literal["ddp", "fsdp"]
     max_hours: Annotated[float, Field(gt=0)]
+
+
+def require_same_result(tune: TuneParams, compute: ComputeParams) -> None:
+    """Raise ParamsError if several processes would train another adapter than one.
+
+    Dropout is drawn for a whole batch at once; parts of it, each padded to its own length, cannot draw
+    the same masks.
+    """
+    drops = tune.dropout > 0 and tune.method in ("lora", "dora")
+    if drops and compute.processes > 1:
+        raise ParamsError(
+            f"compute.processes: {compute.processes} would draw other masks than one process with "
+            f"tune.dropout: {tune.dropout:g}, so train another adapter; set processes to 1 or dropout to 0"
+        )

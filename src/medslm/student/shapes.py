@@ -29,14 +29,17 @@ _EMBEDDED = {
 class Shape:
     """A decoder: ``layers`` blocks of width ``width``; ``linears`` are a block's matrices, (in, out).
 
-    ``early`` of the linears read the block's input (the query, key and value projections);
-    ``attention`` is heads times head size; ``positions`` counts learned position vectors.
+    ``names`` are theirs, as `tune.targets` has them; ``early`` of them read the block's input (the query,
+    key and value projections); ``attention`` is heads times head size, ``keys`` that of the key heads
+    alone; ``positions`` counts learned position vectors.
     """
 
     family: str
     layers: int
     width: int
     attention: int
+    keys: int
+    names: tuple[str, ...]
     linears: tuple[tuple[int, int], ...]
     early: int
     vocabulary: int
@@ -108,6 +111,8 @@ def _gated(config: Mapping[str, Any]) -> Shape:
         layers=config["num_hidden_layers"],
         width=width,
         attention=q,
+        keys=kv,
+        names=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         linears=(*attention, (width, ff), (width, ff), (ff, width)),
         early=3,
         vocabulary=config["vocab_size"],
@@ -124,6 +129,8 @@ def _gpt2(config: Mapping[str, Any]) -> Shape:
         layers=config["n_layer"],
         width=width,
         attention=width,
+        keys=width,
+        names=("c_attn", "c_proj", "c_fc", "c_proj"),
         linears=((width, 3 * width), (width, width), (width, ff), (ff, width)),
         early=1,
         vocabulary=config["vocab_size"],
@@ -139,6 +146,8 @@ def _biogpt(config: Mapping[str, Any]) -> Shape:
         layers=config["num_hidden_layers"],
         width=width,
         attention=width,
+        keys=width,
+        names=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
         linears=((width, width),) * 4 + ((width, ff), (ff, width)),
         early=3,
         vocabulary=config["vocab_size"],

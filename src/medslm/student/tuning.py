@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from medslm.data.records import ANSWERS, Answer
-from medslm.data.scores import accuracy, macro_f1
 from medslm.errors import Diverged, IntegrityError
 from medslm.files import sha256_of_json
 from medslm.models import Loaded
@@ -31,38 +29,10 @@ from medslm.student.memory import memory_named
 from medslm.student.methods import adapted_in
 from medslm.student.progress import Progress
 from medslm.student.resuming import Keeper
+from medslm.student.rows import Labelled, Row, Trained, row_of
 from medslm.student.scoring import AnswerHead, best_answer
 
 log = logging.getLogger(__name__)
-
-
-class Labelled(NamedTuple):
-    """A tokenised prompt, the number of its answer in the order yes, no, maybe, and whether it is real."""
-
-    ids: list[int]
-    label: int
-    real: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One epoch of a cell: mean training loss, then loss, accuracy and macro-F1 on the dev fold."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    dev_loss: float
-    dev_accuracy: float
-    dev_macro_f1: float
-    learning_rate: float
-
-
-class Trained(NamedTuple):
-    """The adapter of the epoch with the lowest dev loss, that epoch, and every epoch's row."""
-
-    tensors: dict[str, Any]
-    best_epoch: int
-    history: list[Row]
 
 
 class Cell:
@@ -114,11 +84,9 @@ class Cell:
         )
         self.lr, self.warmup, self.clip = lr, warmup, clip
         self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
-        self.accumulate = accumulate
         self.group = group or Alone()
-        self.practice = practice
-        self.step = 0
-        self.epoch_loss = 0.0
+        self.accumulate, self.practice = accumulate, practice
+        self.step, self.epoch_loss = 0, 0.0
         self.history: list[Row] = []
         self.best: dict[str, Any] = {}
         self.feed: Feed | None = None  # told of every step by whoever wants training to be seen
@@ -204,7 +172,6 @@ class Cell:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * schedule(self.step, total, self.warmup)
-        self.group.begin_step(self.seed, self.step)
         losses = []
         for rows in micro_batches(range(len(answers)), self.accumulate):
             loss = self._loss(prompts, answers, counts, rows)
@@ -250,15 +217,14 @@ class Cell:
         self, epoch: int, n: int, dev: Sequence[Labelled], prompts: Sequence[Any], total: int
     ) -> None:
         dev_loss, given = self._evaluate(dev, prompts)
-        truth = [ANSWERS[e.label] for e in dev]
-        row = Row(
-            epoch=epoch + 1,
-            step=self.step,
-            train_loss=round(self.epoch_loss / n, 6),
-            dev_loss=round(dev_loss, 6),
-            dev_accuracy=round(accuracy(truth, given), 6),
-            dev_macro_f1=round(macro_f1(truth, given), 6),
-            learning_rate=round(self.lr * schedule(self.step - 1, total, self.warmup), 10),
+        row = row_of(
+            epoch + 1,
+            self.step,
+            train_loss=self.epoch_loss / n,
+            dev_loss=dev_loss,
+            truth=[ANSWERS[e.label] for e in dev],
+            given=given,
+            learning_rate=self.lr * schedule(self.step - 1, total, self.warmup),
         )
         if all(row.dev_loss < earlier.dev_loss for earlier in self.history):
             self.best = adapter_tensors(self.model)
@@ -266,14 +232,7 @@ class Cell:
         self.epoch_loss = 0.0
         if self.feed is not None:
             self.feed.epoch(self.step, dataclasses.asdict(row))
-        log.info(
-            "epoch %d: train loss %.4f, dev loss %.4f, dev accuracy %.3f (n=%d)",
-            row.epoch,
-            row.train_loss,
-            row.dev_loss,
-            row.dev_accuracy,
-            len(dev),
-        )
+        log.info("%s (n=%d)", row, len(dev))
 
     def _evaluate(
         self, dev: Sequence[Labelled], prompts: Sequence[Any]
@@ -297,14 +256,12 @@ class Cell:
         given = [best_answer(dict(zip(ANSWERS, row, strict=True))) for row in found]
         return total / len(dev), given
 
-    @contextlib.contextmanager
-    def _autocast(self) -> Iterator[None]:
+    def _autocast(self) -> Any:
         """With a bf16 base, run the products of the fp32 adapters in bf16 too."""
         import torch
 
         device = self.head.label_index.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16):
-            yield
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16)
 
     def _stalled(self, course: Course) -> bool:
         if not stalled(self.history, self.practice.patience, after=course.warming_up):
@@ -326,11 +283,15 @@ class Cell:
         )
 
     def _resume(self, state: State | None) -> None:
+        import torch
+
         if state is not None:
             self.step = state.step
             self.epoch_loss = state.plain["epoch_loss"]
             self.history = [Row(**row) for row in state.plain["history"]]
             self.best = snapshot.put_back(state.tensors, self.parameters, self.optimizer)
+        if self.feed is not None:
+            self.feed.begin(self.step, threads=torch.get_num_threads(), processes=self.group.size)
 
     def _run(self, examples: Sequence[Labelled]) -> str:
         """Return a hash of what the steps depend on: whoever resumes must have the same."""
