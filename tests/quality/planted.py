@@ -39,13 +39,15 @@ Damage = Callable[[Pair, World, random.Random], Sequence[Pair]]
 class Kind(NamedTuple):
     """A kind of defect: who has to find it, what it is done to, and how.
 
-    The damaged pairs take the place of the clean one. With ``spares`` so many of them may stay.
+    The damaged pairs take the place of the clean one. With ``spares`` so many of them may stay. What
+    ``stops`` has to stop the run: that another rule drops it does not count.
     """
 
     by: str
     strategy: str
     damage: Damage
     spares: int = 0
+    stops: bool = False
 
 
 def recall(world: World, kind: Kind, judge: Judge, seed: str) -> Found:
@@ -55,8 +57,9 @@ def recall(world: World, kind: Kind, judge: Judge, seed: str) -> Found:
     chosen = rng.sample(clean, PER_KIND)
     replaced = {pair.id: list(kind.damage(pair, world, rng)) for pair in chosen}
     pairs = [p for pair in world.pairs for p in replaced.get(pair.id, [pair])]
-    if kind.by == VECTORS:  # other rules would find it too, since it is about another study
-        leaks = judge.leaks([pair for damaged in replaced.values() for pair in damaged])
+    if kind.by == VECTORS or kind.stops:  # other rules may find it: it is about another study
+        damaged = [pair for pairs in replaced.values() for pair in pairs]
+        leaks = judge.stops(damaged) if kind.stops else judge.leaks(damaged)
         return Found(kind.by, len(replaced), sum(pair_id in leaks for pair_id in replaced))
     stays = judge.kept(pairs)
     found = sum(
@@ -209,14 +212,47 @@ def _told(study: Question, _: Facts, pair: Pair) -> dict[str, Any]:
     return {"context": study.context, "strategy": "counterfactual", "answer": "no"}
 
 
-def _source_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]:
+def _behind_an_opening(study: Question, _: Facts, __: Pair) -> dict[str, Any]:
+    opening = "In those who came back to the same wards for two more years after all this was over"
+    return {"question": f"{opening}, {study.question[0].lower()}{study.question[1:]}"}
+
+
+def appended(text: Callable[[World, random.Random], str]) -> Damage:
+    """Make a counterfactual with one more sentence at the end of its abstract."""
+
+    def damage(pair: Pair, world: World, rng: random.Random) -> Sequence[Pair]:
+        source = _source(pair, world)
+        changes: dict[str, Any] = {
+            "strategy": "counterfactual",
+            "question": source.question,
+            "context": f"{source.context} {text(world, rng)}",
+            "answer": "no" if source.answer != "no" else "yes",
+        }
+        return [dataclasses.replace(pair, **changes)]
+
+    return damage
+
+
+def _test_question(world: World, rng: random.Random) -> str:
+    return rng.choice(world.test).question
+
+
+def _test_conclusion(world: World, rng: random.Random) -> str:
+    return rng.choice(world.test).long_answer
+
+
+def _source(pair: Pair, world: World) -> Question:
     [source] = [study for study in world.train if study.pmid == pair.pmid]
-    return [dataclasses.replace(pair, question=source.question.upper().replace("?", " ?"))]
+    return source
+
+
+def _source_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]:
+    asked = _source(pair, world).question
+    return [dataclasses.replace(pair, question=asked.upper().replace("?", " ?"))]
 
 
 def _context_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]:
-    [source] = [study for study in world.train if study.pmid == pair.pmid]
-    run = " ".join(source.context.split()[:16]).rstrip(".")
+    run = " ".join(_source(pair, world).context.split()[:16]).rstrip(".")
     return [dataclasses.replace(pair, question=f"Is it so that {run}?")]
 
 
@@ -229,6 +265,9 @@ KINDS: dict[str, Kind] = {
     "test_question_one_word_exchanged": Kind(RULES, "new", _of_test(_nearly_copied)),
     "test_conclusion_as_reason": Kind(RULES, "new", _of_test(_concluded)),
     "test_abstract_as_context": Kind(RULES, "new", _of_test(_told)),
+    "test_question_behind_an_opening": Kind(RULES, "new", _of_test(_behind_an_opening), stops=True),
+    "test_question_in_an_abstract": Kind(RULES, "new", appended(_test_question), stops=True),
+    "test_conclusion_in_an_abstract": Kind(RULES, "new", appended(_test_conclusion), stops=True),
     "test_question_paraphrased": Kind(VECTORS, "new", _of_test(_paraphrased)),
     "swapped_pmid": Kind(RULES, "rewrite", _misfiled),
     "text_of_another_study": Kind(VOTES, "rewrite", _elsewhere),
@@ -327,15 +366,14 @@ def _exchange(study: Question, content: str) -> Exchange:
     )
 
 
-def measured(world: World, limits: Limits, bounds: Bounds, embed: Any | None) -> dict[str, Any]:
+def measured(world: World, judge: Judge, *, vectors: bool) -> dict[str, Any]:
     """Return recall per kind and false drops on the clean pairs, as they go into a metrics file.
 
     With vectors only the kinds that need them are planted: they add to what is found without.
     """
-    judge = Judge(world, limits, bounds, embed)
-    chosen = {name: kind for name, kind in KINDS.items() if embed is None or kind.by == VECTORS}
+    chosen = {name: kind for name, kind in KINDS.items() if not vectors or kind.by == VECTORS}
     found = {name: recall(world, kind, judge, name) for name, kind in chosen.items()}
-    if embed is None:
+    if not vectors:
         found |= {f"reply_{name}": unread(world, text) for name, text in REPLIES.items()}
     stays = judge.kept(world.pairs)
     wrong = sum(pair.id not in stays for pair in world.pairs)
