@@ -12,7 +12,16 @@ from medslm.files import read_json
 from medslm.quality.embeddings import PACKAGE, MiniLM
 from tests.code_deps import ROOT
 from tests.quality.fictional import world
-from tests.quality.planted import KINDS, PER_KIND, REPLIES, RULES, VECTORS, appended
+from tests.quality.planted import (
+    CONTROLS,
+    KINDS,
+    PER_KIND,
+    REPLIES,
+    RULES,
+    VECTORS,
+    appended,
+    eligible,
+)
 
 MOST_FALSE_DROPS = 0.03
 FEWEST_PARAPHRASES = 0.9
@@ -37,6 +46,18 @@ def test_clean_pairs_stay_and_stop_nothing(by_letters):
     assert by_letters["clean"]["pairs"] == 360
     assert by_letters["clean"]["share"] < MOST_FALSE_DROPS
     assert by_letters["stops"] == 0
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_what_looks_like_a_defect_and_says_what_its_source_says_stays(name):
+    there = world()
+    pairs = eligible(there, KINDS[name])
+    kept = judge_of(ROOT / "params.yaml", there).kept(
+        [same for pair in pairs for same in CONTROLS[name](pair, there, random.Random(0))]
+    )
+
+    assert len(pairs) > PER_KIND
+    assert len(kept) / len(pairs) > 1 - MOST_FALSE_DROPS
 
 
 def test_any_other_sentence_in_an_abstract_stops_nothing():

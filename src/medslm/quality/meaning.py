@@ -47,15 +47,13 @@ def may_deny(text: str) -> bool:
     )
 
 
-def direction(text: str) -> str | None:
-    """Return "more" or "less" if the text speaks of one of them only."""
-    found = {
-        way
-        for word in words(text)
-        for way, beginnings in lexicon.DIRECTIONS.items()
-        if word.startswith(beginnings)
-    }
-    return found.pop() if len(found) == 1 else None
+def turned(text: str, source: str) -> bool:
+    """Tell whether one says more, better, earlier, ... only and the other less, worse, later, ... only."""
+    one, other = fold(text), fold(source)
+    return any(
+        {_sides(pair, one), _sides(pair, other)} == {(True, False), (False, True)}
+        for pair in lexicon.DIRECTIONS
+    )
 
 
 def people(text: str) -> dict[str, frozenset[str]]:
@@ -67,11 +65,17 @@ def people(text: str) -> dict[str, frozenset[str]]:
     }
 
 
-def other_people(text: str, known: str) -> bool:
-    """Tell whether ``text`` is about a sex or an age that ``known`` lacks while it has the other."""
-    there = people(known)
+def other_people(text: str, source: str, known: str) -> bool:
+    """Tell whether ``text`` is about a sex or an age in place of another.
+
+    That is one which ``known``, all there is of the study, lacks while it has another; or one that
+    its question, ``source``, lacks while ``text`` lacks one of the question's.
+    """
+    there, asked = people(known), people(source)
     return any(
-        there[trait] and not groups <= there[trait] for trait, groups in people(text).items()
+        bool(there[trait] and groups - there[trait])
+        or bool(asked[trait] - groups and groups - asked[trait])
+        for trait, groups in people(text).items()
     )
 
 
@@ -83,6 +87,11 @@ def unknown_names(text: str, known: str) -> set[str]:
         for name in _names(text)
         if name not in there and name not in initials and name not in squeezed
     }
+
+
+def _sides(pair: tuple[re.Pattern[str], re.Pattern[str]], folded: str) -> tuple[bool, bool]:
+    one, other = pair
+    return one.search(folded) is not None, other.search(folded) is not None
 
 
 def _names(text: str) -> set[str]:
