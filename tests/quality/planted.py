@@ -275,6 +275,14 @@ def _drug(_: Facts, rng: random.Random) -> str:
     return rng.choice(("zora", "belu", "crido", "tamva", "osti")) + rng.choice(DRUG_STEMS[:20])
 
 
+def _code(_: Facts, rng: random.Random) -> str:
+    return f"{''.join(rng.choices('BCDFGHJKLMNPQRST', k=2))}-{rng.randrange(10, 100)}"
+
+
+def _acronym(_: Facts, rng: random.Random) -> str:
+    return rng.choice(_ACRONYMS)
+
+
 def _asks_a_number(pair: Pair, world: World) -> bool:
     return str(world.facts[pair.pmid].years) in _source(pair, world).question
 
@@ -331,6 +339,12 @@ def _context_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]
     return [dataclasses.replace(pair, question=f"Is it so that {run}?")]
 
 
+# Medicine is full of these, and their letters stand together inside the words of many a study.
+_ACRONYMS = (
+    *("CT", "MS", "RA", "BP", "AF", "TB", "MRI", "ECG", "BMI", "PET", "HIV", "ICU", "CRP", "PSA"),
+    *("TIA", "DVT", "ACE"),
+)
+
 _NUMBERED = "Once <x> years are over, is {o} of {p} who live with {i} another under {t}?"
 _DIRECTED = "Would {t} <x> {o} wherever {p} have {i}?"
 _PEOPLED = "Would {t} make any difference to {o} where <x> have {i}?"
@@ -374,7 +388,10 @@ KINDS: dict[str, Kind] = {
         RULES, "rewrite", _drawn("Would <x> change {o} in {p} who have {i}?", _drug)
     ),
     "another_code": Kind(
-        RULES, "rewrite", _with(question="Would XQ-17 and {t} change {o} in {p} who have {i}?")
+        RULES, "rewrite", _drawn("Would <x> and {t} change {o} in {p} who have {i}?", _code)
+    ),
+    "another_acronym": Kind(
+        RULES, "rewrite", _drawn("Would <x> and {t} change {o} in {p} who have {i}?", _acronym)
     ),
     "giveaway": Kind(RULES, "new", _with(question="Since the study found so, <q>")),
     "german_question": Kind(

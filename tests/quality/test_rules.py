@@ -247,6 +247,26 @@ def test_other_words_for_the_same_are_no_change(rule, text):
     assert not rule(case(text, source=TELLING))
 
 
+@pytest.mark.parametrize(
+    ("told", "unknown", "known"),
+    [
+        ("The effect of actions was doubtful.", ["CT", "AC", "MI"], []),
+        ("Coronary tomography was done.", ["CTA", "TW"], ["CT"]),
+        ("Quality of life and in total knees.", ["OL", "LT"], ["QoL", "TK"]),
+        ("MR imaging and IL-6 were used.", ["MRA", "IL7"], ["MRI", "MR", "IL 6", "IL6"]),
+        ("The BMIs of others were used.", ["BM", "MIS"], ["BMI", "BMIs"]),
+        ("Cholecystectomies were laparoscopic.", ["CHO"], ["CHOLE"]),
+    ],
+)
+def test_a_name_of_two_or_three_letters_is_a_word_of_its_own_or_initials(told, unknown, known):
+    source = question(question="Is it so?", long_answer="", sections=(Passage("R", told),))
+
+    for name in unknown:
+        assert rules.unknown_names(case(f"Is {name} shorter?", source=source)), name
+    for name in known:
+        assert not rules.unknown_names(case(f"Is {name} shorter?", source=source)), name
+
+
 def test_only_rewrites_have_to_keep_the_meaning_and_any_teacher_the_names():
     other = "Does losartan not increase the stay of 13 men?"
 

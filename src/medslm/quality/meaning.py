@@ -13,6 +13,7 @@ _CLIPPED = re.compile(r"n['\u2019]t\b", re.IGNORECASE)
 _CODE = re.compile(r"[^\W_]+")
 _SMALL_WORDS = lexicon.AUXILIARIES | lexicon.ENGLISH
 _LONGEST_STAGE = 3  # characters
+_LONG_NAME = 4  # characters
 _ROMAN = re.compile(r"[IVX]+")
 _SHOWS_ITS_LANGUAGE = 10  # words; shorter texts may be all names and figures
 
@@ -80,12 +81,21 @@ def other_people(text: str, source: str, known: str) -> bool:
 
 
 def unknown_names(text: str, known: str) -> set[str]:
-    """Return what ``text`` names and ``known`` does not: as a word, inside one, or by initials."""
+    """Return what ``text`` names and ``known`` does not: as a word, inside one, or by initials.
+
+    Two or three letters stand in some word or other of any study ("ct" in "effect"), so a name as
+    short as that has to be words of its own or the initials of a whole expression.
+    """
     there, squeezed, initials = _forms(known)
     return {
         name
         for name in _names(text)
-        if name not in there and name not in initials and name not in squeezed
+        if name not in there
+        and (
+            name not in _short_forms(known)
+            if len(name) < _LONG_NAME
+            else name not in initials and name not in squeezed
+        )
     }
 
 
@@ -106,6 +116,24 @@ def _forms(text: str) -> tuple[frozenset[str], str, str]:
     tokens = words(text)
     singular = {_singular(word) for word in tokens}
     return frozenset({*tokens, *singular}), "".join(tokens), "".join(word[0] for word in tokens)
+
+
+@lru_cache(maxsize=2048)
+def _short_forms(text: str) -> frozenset[str]:
+    """Return what a short name can stand for: "IL 6", "MR imaging" and, by initials, "quality of life".
+
+    An expression begins and ends with a word that is no small one.
+    """
+    tokens = words(text)
+    found = set()
+    for size in range(2, _LONG_NAME):
+        for start in range(len(tokens) - size + 1):
+            run = tokens[start : start + size]
+            found.add("".join(run))
+            if not {run[0], run[-1]} & _SMALL_WORDS:
+                initials = "".join(word[0] for word in run)
+                found |= {initials, run[0] + initials[1:]}
+    return frozenset(name for name in found if len(name) < _LONG_NAME)
 
 
 def _is_code(token: str) -> bool:
