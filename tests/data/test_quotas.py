@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medslm.data.mix import Mix
-from medslm.data.quotas import OVER_QUOTA, room, within
+from medslm.data.mix import OVER_QUOTA, Mix
+from medslm.data.quotas import room, within
 from medslm.data.records import ANSWERS
 from tests.factories import example
 

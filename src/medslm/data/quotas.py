@@ -7,10 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from medslm.data.mix import Mix
+from medslm.data.mix import OVER_QUOTA, Mix
 from medslm.data.records import ANSWERS, REAL, Answer, Example
-
-OVER_QUOTA = "over_quota"
 
 _ROUNDING = 1e-9  # .35 of 20 is 7, whatever a float makes of it
 
