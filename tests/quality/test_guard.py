@@ -134,6 +134,28 @@ def test_what_every_abstract_says_is_no_hit_even_if_it_is_all_that_is_said():
     assert held_out.matches([pair(long_answer=common)]) == []
 
 
+def test_an_unlabelled_study_that_is_a_test_one_under_another_pmid_stops_and_a_dev_one_does_not():
+    told = Passage("RESULTS", " ".join(f"word{number}" for number in range(40)))
+    dev = question("50", sections=(told,), long_answer="")
+    unlabelled = [
+        question("70", sections=(Passage("A", f"Once more: {TOLD}"),)),
+        question("71", sections=(told,)),
+        question("72"),
+    ]
+    pairs = [pair(q.pmid, question=f"Is the stay of group {q.pmid} short?") for q in unlabelled]
+    guarding = Guard([dev], [TEST], BOUNDS)
+    found = guarding.matches(pairs, unlabelled)
+
+    assert [(m.pair_id, m.part, m.pmid) for m in found if m.hit] == [
+        (pairs[0].id, "test", "90"),
+        (pairs[1].id, "dev", "50"),
+    ]
+    assert len(found) == 2
+    with pytest.raises(LeakageError, match=r"1 pair.*local-rewrite:70:0 \(test PMID 90, "):
+        require_no_test_hit(found, frozenset())
+    assert guarding.matches(pairs) == []
+
+
 def test_a_pairs_own_study_may_be_a_dev_one():
     copied = {"question": DEV.question, "strategy": "new"}
 

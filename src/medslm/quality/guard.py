@@ -104,23 +104,25 @@ class Guard:
         self._letters = LetterIndex([text.text for text in self._asked], bounds.near_letters)
         self._embed = embed
 
-    def matches(self, pairs: Sequence[Pair]) -> list[Match]:
+    def matches(self, pairs: Sequence[Pair], unlabelled: Sequence[Question] = ()) -> list[Match]:
         """Return the strongest match of every pair that has one, in the order of the pairs.
 
-        A pair's own study never counts: with several folds it is held out in one of them, and its
-        pairs are left out of that fold's training by PMID.
+        A pair about an ``unlabelled`` study has that study's abstract among its texts: it may be a
+        held-out one under another PMID. A pair's own study never counts: with several folds it is
+        held out in one of them, and its pairs are left out of that fold's training by PMID.
         """
+        abstracts = {study.pmid: study.context for study in unlabelled}
         found: defaultdict[str, list[Match]] = defaultdict(list)
         for pair in pairs:
-            for match in self._by_text(pair):
+            for match in self._by_text(pair, abstracts.get(pair.pmid)):
                 found[pair.id].append(match)
         for match in self._by_vector(pairs):
             found[match.pair_id].append(match)
         return [max(found[pair.id], key=_strength) for pair in pairs if found[pair.id]]
 
-    def _by_text(self, pair: Pair) -> Iterator[Match]:
+    def _by_text(self, pair: Pair, abstract: str | None) -> Iterator[Match]:
         bounds = self._bounds
-        for text in _texts(pair):
+        for text in filter(None, (pair.question, pair.long_answer, pair.context, abstract)):
             tells = text == pair.question or len(fold(text).split()) >= _WORDS_OF_ITS_OWN
             for known in self._same.get(fold(text), ()) if tells else ():
                 if known.pmid != pair.pmid:
@@ -203,13 +205,6 @@ def counted(matches: Sequence[Match]) -> Mapping[str, int]:
     for match in matches:
         kinds[f"{match.part}_{'hits' if match.hit else 'near'}"] += 1
     return kinds
-
-
-def _texts(pair: Pair) -> Iterator[str]:
-    """Yield the texts of a pair that could hold a held-out one."""
-    for text in (pair.question, pair.long_answer, pair.context):
-        if text:
-            yield text
 
 
 def _strength(match: Match) -> tuple[bool, bool, float, str, str]:
