@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tests.quality.fictional import world
-from tests.quality.planted import measured
+from tests.quality.fictional import World, world
+from tests.quality.planted import Judge, measured
 
 from medslm.errors import ParamsError
 from medslm.files import write_json
@@ -45,10 +45,16 @@ def main(params: Path, out: Path) -> None:
 
 def measure(params: Path, embed: Any | None) -> dict[str, Any]:
     """Return the counts for the knobs of a params file."""
+    there = world()
+    return measured(there, judge_of(params, there, embed), vectors=embed is not None)
+
+
+def judge_of(params: Path, there: World, embed: Any | None = None) -> Judge:
+    """Return what judges pairs with the knobs of a params file."""
     limits = Limits(**load_section(params, "quality.rules", RuleParams).model_dump())
     knobs = load_section(params, "quality.leakage", LeakageParams)
     bounds = Bounds(**knobs.model_dump(exclude={"embeddings", "acknowledged"}))
-    return measured(world(), limits, bounds, embed)
+    return Judge(there, limits, bounds, embed)
 
 
 if __name__ == "__main__":

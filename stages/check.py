@@ -77,7 +77,8 @@ def main(
 
     bounds = Bounds(**guarding.model_dump(exclude={"embeddings", "acknowledged"}))
     embed = MiniLM() if guarding.embeddings else None
-    matches = Guard(parts["dev"], parts["test"], bounds, embed).matches(candidates)
+    guard = Guard(parts["dev"], parts["test"], bounds, embed)
+    matches = guard.matches(candidates, parts["unlabelled"])
     require_no_test_hit(matches, frozenset(guarding.acknowledged))
     leaking = {match.pair_id for match in matches}
     checked = check(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from pathlib import Path
 
 import click
 
-from medslm.data.mix import Mix, mix, repeated
+from medslm.data.mix import Mix, counts_of, mix, repeated
 from medslm.data.quotas import within
 from medslm.data.records import Pair, Question
 from medslm.data.variants import Balanced, Variants, asks_of, length_of
 from medslm.errors import ParamsError, stage
-from medslm.files import read_jsonl, write_jsonl
+from medslm.files import read_jsonl, write_json, write_jsonl
 from medslm.params import load_all
 
 log = logging.getLogger(__name__)
@@ -26,8 +25,17 @@ log = logging.getLogger(__name__)
 @click.option("--unlabelled", type=click.Path(path_type=Path), required=True)
 @click.option("--pool", type=click.Path(path_type=Path), required=True, help="Folder of pool.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--metrics", type=click.Path(path_type=Path), required=True)
 @stage
-def main(params: Path, variant: str, train: Path, unlabelled: Path, pool: Path, out: Path) -> None:
+def main(
+    params: Path,
+    variant: str,
+    train: Path,
+    unlabelled: Path,
+    pool: Path,
+    out: Path,
+    metrics: Path,
+) -> None:
     """Write the real training questions and the kept pairs of the variant's asks, repeated for a control."""
     variants = load_all(params, "variants", Variants)
     if variant not in variants:
@@ -48,13 +56,16 @@ def main(params: Path, variant: str, train: Path, unlabelled: Path, pool: Path, 
             within(whole, entry.quotas, seed=entry.seed) if isinstance(entry, Balanced) else whole
         )
 
-    examples, left_out = mixed(variant)
+    whole = mixed(variant)
     if (longer := length_of(variants, variant)) is not None:
-        examples = repeated(examples, len(mixed(longer).examples), seed=variant)
+        rows = repeated(whole.examples, len(mixed(longer).examples), seed=variant)
+        whole = whole._replace(examples=rows)
+    counts = counts_of(whole, asks_of(variants[variant]))
 
-    write_jsonl(out, examples)
-    counts = dict(sorted(Counter(e.source for e in examples).items()))
-    log.info("%s: %s; left out: %s", variant, counts, left_out or "none")
+    write_jsonl(out, whole.examples)
+    write_json(metrics, counts)
+    by_source = {source: sum(rows.values()) for source, rows in counts["by_source"].items()}
+    log.info("%s: %s; left out: %s", variant, by_source, whole.left_out or "none")
 
 
 if __name__ == "__main__":

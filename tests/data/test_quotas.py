@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medslm.data.mix import Mix
-from medslm.data.quotas import OVER_QUOTA, room, within
+from medslm.data.mix import OVER_QUOTA, Mix
+from medslm.data.quotas import room, within
 from medslm.data.records import ANSWERS
 from tests.factories import example
 
@@ -65,9 +66,35 @@ def test_no_answer_is_above_its_quota_unless_it_is_so_by_real_ones_alone(real, o
     total = sum(real.values()) + sum(found.values())
     for answer in ANSWERS:
         assert 0 <= found[answer] <= offered[answer]
-        share = quotas.get(answer, 1)
-        # others are rounded down by less than one each
-        assert found[answer] == 0 or real[answer] + found[answer] <= share * (total + 3)
+        within_quota = real[answer] + found[answer] <= quotas.get(answer, 1) * total + 1e-9
+        assert found[answer] == 0 or within_quota
+
+
+def test_quotas_that_add_up_to_one_are_kept_to_the_last_example():
+    real, offered = {"yes": 4, "no": 1, "maybe": 2}, {"yes": 62, "no": 16, "maybe": 10}
+
+    found = room(real, offered, {"yes": 0.45, "no": 0.35, "maybe": 0.2})
+
+    assert found == {"yes": 14, "no": 13, "maybe": 6}  # of 40: 60 have too few noes
+
+
+few = st.fixed_dictionaries({answer: st.integers(0, 7) for answer in ANSWERS})
+
+
+@given(few, few, caps)
+def test_no_larger_set_is_within_the_quotas(real, offered, quotas):
+    def fits(chosen):
+        total = sum(real.values()) + sum(chosen.values())
+        return all(
+            chosen[a] == 0 or real[a] + chosen[a] <= quotas.get(a, 1) * total + 1e-9
+            for a in ANSWERS
+        )
+
+    sizes = itertools.product(*(range(offered[a] + 1) for a in ANSWERS))
+    every = [dict(zip(ANSWERS, size, strict=True)) for size in sizes]
+    largest = max(sum(chosen.values()) for chosen in every if fits(chosen))
+
+    assert sum(room(real, offered, quotas).values()) == largest
 
 
 @given(counts, counts, caps, st.sampled_from(ANSWERS))

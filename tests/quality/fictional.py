@@ -42,8 +42,15 @@ oxygen need|joint swelling|costs per patient|fatigue|serum iron|itching at night
 hearing thresholds|voice quality
 """
 PEOPLE = """
-adults|nurses|farm workers|students|veterans|office workers|outpatients|dancers|sailors|
-recruits|teachers|miners|runners|drivers|inpatients
+women|adults|boys|farm workers|men|children|students|elderly patients|girls|office workers|
+older tenants|infants|dancers|adolescents|sailors|pregnant women|male nurses
+"""
+# What a question asks for, and its opposite.
+WAYS = """
+improve/worsen|increase/decrease|raise/lower|lengthen/shorten|strengthen/weaken|accelerate/slow|
+lead to better/lead to worse|lead to more/lead to less|lead to higher/lead to lower|
+lead to longer/lead to shorter|lead to greater/lead to smaller|be superior for/be inferior for|
+reduce/increase|worsen/improve|mean less/mean more|lead to fewer/lead to more
 """
 
 
@@ -57,6 +64,8 @@ class Facts(NamedTuple):
     n: int
     done: int
     years: int
+    way: tuple[str, str]
+    groups: tuple[int, ...]
 
 
 class World(NamedTuple):
@@ -70,14 +79,14 @@ class World(NamedTuple):
 
 
 # Builds of the sentence for the study itself, and others for what is asked about it again. {t} is the
-# treatment, {i} the illness, {o} the outcome, {p} the people.
+# treatment, {i} the illness, {o} the outcome, {p} the people, {up} a direction and {down} its opposite.
 ASKED = (
-    "Does treatment with {t} change {o} in {p} with {i}?",
-    "Do {t} affect {o} among {p} suffering from {i}?",
-    "{T} for {i}: is there an effect on {o} of {p}?",
+    "Does treatment with {t} {up} {o} in {p} with {i}?",
+    "Do {t} {up} {o} among {p} suffering from {i} for {years} years?",
+    "{T} for {i}: do they {up} {o} of {p} within {years} years?",
     "Is {o} of {p} with {i} influenced by {t}?",
-    "Can {t} alter {o} when {p} have {i}?",
-    "In {p} with {i}, do {t} make a difference to {o}?",
+    "Can {t} {up} {o} when {p} have had {i} for {years} years?",
+    "In {p} with {i}, do {t} make a difference to {o} after {years} years?",
 )
 AGAIN = (
     "When {p} live with {i}, is {o} any different once they are given {t}?",
@@ -134,15 +143,16 @@ def said(template: str, facts: Facts) -> str:
     o, t = facts.outcome, facts.treatment
     return template.format(
         t=t, T=t.capitalize(), i=facts.illness, o=o, O=o.capitalize(), p=facts.people,
-        n=facts.n, done=facts.done, years=facts.years,
+        n=facts.n, done=facts.done, years=facts.years, up=facts.way[0], down=facts.way[1],
+        a=facts.groups[0], b=facts.groups[1], c=facts.groups[2], d=facts.groups[3],
     )  # fmt: skip
 
 
 def _facts(rng: random.Random, count: int) -> list[Facts]:
     """Return facts in which no two studies share treatment and illness, or illness and outcome."""
-    treatments, illnesses, outcomes, people = (
+    treatments, illnesses, outcomes, people, ways = (
         [" ".join(word.split()) for word in words.split("|")]
-        for words in (TREATMENTS, ILLNESSES, OUTCOMES, PEOPLE)
+        for words in (TREATMENTS, ILLNESSES, OUTCOMES, PEOPLE, WAYS)
     )
     found = []
     for number in range(count):
@@ -157,17 +167,25 @@ def _facts(rng: random.Random, count: int) -> list[Facts]:
                 n,
                 n - rng.randrange(1, n // 3),
                 rng.randrange(3, 9),
+                _way(rng.choice(ways)),
+                tuple(rng.sample(range(10, 40), 4)),
             )
         )
     rng.shuffle(found)
     return found
 
 
+def _way(words: str) -> tuple[str, str]:
+    up, down = words.split("/")
+    return up, down
+
+
 def _study(pmid: str, facts: Facts, rng: random.Random) -> Question:
     answer: Answer = rng.choice(("yes", "no", "maybe"))
     methods = (
         "We assigned {n} {p} with {i} to {t} or to usual care and followed them for {years} years. "
-        "Staff who measured {o} did not know the groups."
+        "Staff who measured {o} did not know the groups. "
+        "There were {a} women and {b} men, {c} of them elderly and {d} children."
     )
     results = RESULTS[answer] + " {done} of {n} completed the study; there were no serious events."
     return Question(

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from medslm.data.records import Exchange, Pair, Question
 from medslm.quality.check import check
 from medslm.quality.guard import TEST, Bounds, Guard
+from medslm.quality.lexicon import DRUG_STEMS
+from medslm.quality.meaning import people
 from medslm.quality.parse import parse
 from medslm.quality.pool import pool
 from medslm.quality.rules import Limits
@@ -39,30 +41,39 @@ Damage = Callable[[Pair, World, random.Random], Sequence[Pair]]
 class Kind(NamedTuple):
     """A kind of defect: who has to find it, what it is done to, and how.
 
-    The damaged pairs take the place of the clean one. With ``spares`` so many of them may stay.
+    The damaged pairs take the place of the clean one. With ``spares`` so many of them may stay. What
+    ``stops`` has to stop the run: that another rule drops it does not count. ``among`` tells which
+    pairs can have the defect at all.
     """
 
     by: str
     strategy: str
     damage: Damage
     spares: int = 0
+    stops: bool = False
+    among: Callable[[Pair, World], bool] = lambda _, __: True
 
 
 def recall(world: World, kind: Kind, judge: Judge, seed: str) -> Found:
     """Plant one kind of defect fifty times, one after the other among its own siblings, and count."""
     rng = random.Random(seed)
-    clean = [pair for pair in world.pairs if pair.strategy == kind.strategy]
-    chosen = rng.sample(clean, PER_KIND)
+    chosen = rng.sample(eligible(world, kind), PER_KIND)
     replaced = {pair.id: list(kind.damage(pair, world, rng)) for pair in chosen}
     pairs = [p for pair in world.pairs for p in replaced.get(pair.id, [pair])]
-    if kind.by == VECTORS:  # other rules would find it too, since it is about another study
-        leaks = judge.leaks([pair for damaged in replaced.values() for pair in damaged])
+    if kind.by == VECTORS or kind.stops:  # other rules may find it: it is about another study
+        damaged = [pair for pairs in replaced.values() for pair in pairs]
+        leaks = judge.stops(damaged) if kind.stops else judge.leaks(damaged)
         return Found(kind.by, len(replaced), sum(pair_id in leaks for pair_id in replaced))
     stays = judge.kept(pairs)
     found = sum(
         sum(pair.id in stays for pair in damaged) <= kind.spares for damaged in replaced.values()
     )
     return Found(kind.by, len(replaced), found)
+
+
+def eligible(world: World, kind: Kind) -> list[Pair]:
+    """Return the clean pairs that can have a defect of the kind."""
+    return [p for p in world.pairs if p.strategy == kind.strategy and kind.among(p, world)]
 
 
 class Judge:
@@ -120,6 +131,18 @@ def _with(**texts: str) -> Damage:
             for name, text in texts.items()
         }
         return [dataclasses.replace(pair, **filled)]
+
+    return damage
+
+
+def _drawn(text: str, value: Callable[[Facts, random.Random], str]) -> Damage:
+    """Replace the question by a template in which <x> is drawn anew for each pair."""
+
+    def damage(pair: Pair, world: World, rng: random.Random) -> Sequence[Pair]:
+        facts = world.facts[pair.pmid]
+        return [
+            dataclasses.replace(pair, question=said(text, facts).replace("<x>", value(facts, rng)))
+        ]
 
     return damage
 
@@ -209,16 +232,122 @@ def _told(study: Question, _: Facts, pair: Pair) -> dict[str, Any]:
     return {"context": study.context, "strategy": "counterfactual", "answer": "no"}
 
 
-def _source_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]:
+def _absent_number(_: Facts, rng: random.Random) -> str:
+    return str(rng.randrange(500, 10_000))
+
+
+def _other_number(facts: Facts, rng: random.Random) -> str:
+    """Draw another number of the study."""
+    return str(rng.choice([facts.n, facts.done, *facts.groups]))
+
+
+def _own_number(facts: Facts, _: random.Random) -> str:
+    return str(facts.years)
+
+
+def _turned(facts: Facts, _: random.Random) -> str:
+    return facts.way[1]
+
+
+def _not_turned(facts: Facts, _: random.Random) -> str:
+    return facts.way[0]
+
+
+def _other_people(facts: Facts, rng: random.Random) -> str:
+    """Draw a group that took part, but that the question is not about."""
+    theirs = people(facts.people)
+    groups = {"women": "sex", "men": "sex", "children": "age", "the elderly": "age"}
+    return rng.choice(
+        [
+            name
+            for name, trait in groups.items()
+            if theirs[trait] and not people(name)[trait] <= theirs[trait]
+        ]
+    )
+
+
+def _own_people(facts: Facts, _: random.Random) -> str:
+    return facts.people
+
+
+def _drug(_: Facts, rng: random.Random) -> str:
+    """Make up a drug by the ending of its class."""
+    return rng.choice(("zora", "belu", "crido", "tamva", "osti")) + rng.choice(DRUG_STEMS[:20])
+
+
+def _code(_: Facts, rng: random.Random) -> str:
+    return f"{''.join(rng.choices('BCDFGHJKLMNPQRST', k=2))}-{rng.randrange(10, 100)}"
+
+
+def _acronym(_: Facts, rng: random.Random) -> str:
+    return rng.choice(_ACRONYMS)
+
+
+def _asks_a_number(pair: Pair, world: World) -> bool:
+    return str(world.facts[pair.pmid].years) in _source(pair, world).question
+
+
+def _asks_a_direction(pair: Pair, world: World) -> bool:
+    return world.facts[pair.pmid].way[0] in _source(pair, world).question
+
+
+def _asks_about_a_group(pair: Pair, world: World) -> bool:
+    return any(people(world.facts[pair.pmid].people).values())
+
+
+def _behind_an_opening(study: Question, _: Facts, __: Pair) -> dict[str, Any]:
+    opening = "In those who came back to the same wards for two more years after all this was over"
+    return {"question": f"{opening}, {study.question[0].lower()}{study.question[1:]}"}
+
+
+def appended(text: Callable[[World, random.Random], str]) -> Damage:
+    """Make a counterfactual with one more sentence at the end of its abstract."""
+
+    def damage(pair: Pair, world: World, rng: random.Random) -> Sequence[Pair]:
+        source = _source(pair, world)
+        changes: dict[str, Any] = {
+            "strategy": "counterfactual",
+            "question": source.question,
+            "context": f"{source.context} {text(world, rng)}",
+            "answer": "no" if source.answer != "no" else "yes",
+        }
+        return [dataclasses.replace(pair, **changes)]
+
+    return damage
+
+
+def _test_question(world: World, rng: random.Random) -> str:
+    return rng.choice(world.test).question
+
+
+def _test_conclusion(world: World, rng: random.Random) -> str:
+    return rng.choice(world.test).long_answer
+
+
+def _source(pair: Pair, world: World) -> Question:
     [source] = [study for study in world.train if study.pmid == pair.pmid]
-    return [dataclasses.replace(pair, question=source.question.upper().replace("?", " ?"))]
+    return source
+
+
+def _source_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]:
+    asked = _source(pair, world).question
+    return [dataclasses.replace(pair, question=asked.upper().replace("?", " ?"))]
 
 
 def _context_again(pair: Pair, world: World, _: random.Random) -> Sequence[Pair]:
-    [source] = [study for study in world.train if study.pmid == pair.pmid]
-    run = " ".join(source.context.split()[:16]).rstrip(".")
+    run = " ".join(_source(pair, world).context.split()[:16]).rstrip(".")
     return [dataclasses.replace(pair, question=f"Is it so that {run}?")]
 
+
+# Medicine is full of these, and their letters stand together inside the words of many a study.
+_ACRONYMS = (
+    *("CT", "MS", "RA", "BP", "AF", "TB", "MRI", "ECG", "BMI", "PET", "HIV", "ICU", "CRP", "PSA"),
+    *("TIA", "DVT", "ACE"),
+)
+
+_NUMBERED = "Once <x> years are over, is {o} of {p} who live with {i} another under {t}?"
+_DIRECTED = "Would {t} <x> {o} wherever {p} have {i}?"
+_PEOPLED = "Would {t} make any difference to {o} where <x> have {i}?"
 
 KINDS: dict[str, Kind] = {
     "label_flip_of_a_rewrite": Kind(RULES, "rewrite", _flipped),
@@ -229,6 +358,9 @@ KINDS: dict[str, Kind] = {
     "test_question_one_word_exchanged": Kind(RULES, "new", _of_test(_nearly_copied)),
     "test_conclusion_as_reason": Kind(RULES, "new", _of_test(_concluded)),
     "test_abstract_as_context": Kind(RULES, "new", _of_test(_told)),
+    "test_question_behind_an_opening": Kind(RULES, "new", _of_test(_behind_an_opening), stops=True),
+    "test_question_in_an_abstract": Kind(RULES, "new", appended(_test_question), stops=True),
+    "test_conclusion_in_an_abstract": Kind(RULES, "new", appended(_test_conclusion), stops=True),
     "test_question_paraphrased": Kind(VECTORS, "new", _of_test(_paraphrased)),
     "swapped_pmid": Kind(RULES, "rewrite", _misfiled),
     "text_of_another_study": Kind(VOTES, "rewrite", _elsewhere),
@@ -240,16 +372,26 @@ KINDS: dict[str, Kind] = {
         RULES, "new", _beside(id=_other_ask, answer=_other_answer, teacher="another")
     ),
     "changed_number": Kind(
-        RULES, "rewrite", _with(question="Among 9731 {p} with {i}, was {o} changed by {t}?")
+        RULES, "rewrite", _drawn("Among <x> {p} with {i}, was {o} changed by {t}?", _absent_number)
+    ),
+    "number_of_the_study": Kind(
+        RULES, "rewrite", _drawn(_NUMBERED, _other_number), among=_asks_a_number
+    ),
+    "turned_direction": Kind(RULES, "rewrite", _drawn(_DIRECTED, _turned), among=_asks_a_direction),
+    "people_of_the_study": Kind(
+        RULES, "rewrite", _drawn(_PEOPLED, _other_people), among=_asks_about_a_group
     ),
     "added_negation": Kind(
         RULES, "rewrite", _with(question="Is {o} of {p} who have {i} not changed by {t}?")
     ),
     "another_drug": Kind(
-        RULES, "rewrite", _with(question="Would zoratinib change {o} in {p} who have {i}?")
+        RULES, "rewrite", _drawn("Would <x> change {o} in {p} who have {i}?", _drug)
     ),
     "another_code": Kind(
-        RULES, "rewrite", _with(question="Would XQ-17 and {t} change {o} in {p} who have {i}?")
+        RULES, "rewrite", _drawn("Would <x> and {t} change {o} in {p} who have {i}?", _code)
+    ),
+    "another_acronym": Kind(
+        RULES, "rewrite", _drawn("Would <x> and {t} change {o} in {p} who have {i}?", _acronym)
     ),
     "giveaway": Kind(RULES, "new", _with(question="Since the study found so, <q>")),
     "german_question": Kind(
@@ -291,6 +433,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
+# The same questions with what their source says: these are no defects, and stay.
+CONTROLS: dict[str, Damage] = {
+    "number_of_the_study": _drawn(_NUMBERED, _own_number),
+    "turned_direction": _drawn(_DIRECTED, _not_turned),
+    "people_of_the_study": _drawn(_PEOPLED, _own_people),
+}
+
 # Replies that no pair may come of; {reason} and the like are not in them, so that parse alone decides.
 REPLIES: dict[str, str] = {
     "cut_json": '{"question": "Is it so?", "answer": "y',
@@ -327,15 +476,14 @@ def _exchange(study: Question, content: str) -> Exchange:
     )
 
 
-def measured(world: World, limits: Limits, bounds: Bounds, embed: Any | None) -> dict[str, Any]:
+def measured(world: World, judge: Judge, *, vectors: bool) -> dict[str, Any]:
     """Return recall per kind and false drops on the clean pairs, as they go into a metrics file.
 
     With vectors only the kinds that need them are planted: they add to what is found without.
     """
-    judge = Judge(world, limits, bounds, embed)
-    chosen = {name: kind for name, kind in KINDS.items() if embed is None or kind.by == VECTORS}
+    chosen = {name: kind for name, kind in KINDS.items() if not vectors or kind.by == VECTORS}
     found = {name: recall(world, kind, judge, name) for name, kind in chosen.items()}
-    if embed is None:
+    if not vectors:
         found |= {f"reply_{name}": unread(world, text) for name, text in REPLIES.items()}
     stays = judge.kept(world.pairs)
     wrong = sum(pair.id not in stays for pair in world.pairs)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medslm.data.records import Passage
 from medslm.errors import LeakageError
 from medslm.quality.guard import Bounds, Guard, counted, require_no_test_hit
-from medslm.quality.nearness import LetterIndex, RunIndex, letters
+from medslm.quality.nearness import LetterIndex, RunIndex, WholeIndex, letters
 from medslm.quality.text import jaccard
 from tests.factories import pair, question
 
@@ -67,7 +67,8 @@ def test_a_test_question_is_found_word_by_word_and_with_words_exchanged(text, hi
     ("field", "text", "hit"),
     [
         ("long_answer", TEST.long_answer, True),
-        ("long_answer", f"It was seen that {TEST.long_answer}", False),
+        ("long_answer", f"It was seen that {TEST.long_answer}", True),
+        ("long_answer", " ".join(TEST.long_answer.split()[:10]), False),
         ("context", f"We asked. {TOLD}", True),
         ("question", f"Is it so that {TOLD}?", True),
         ("context", f"{' '.join(TOLD.split()[:14])} {'and other things were told ' * 4}", False),
@@ -77,6 +78,40 @@ def test_abstracts_and_conclusions_are_found_in_every_text(field, text, hit):
     [(part, _, found)] = matched(pair(strategy="new", **{field: text}))
 
     assert (part, found) == ("test", hit)
+
+
+MUCH = "Other wards were seen as well, and much else was told of beds, meals and visitors. " * 9
+
+
+@pytest.mark.parametrize("field", ["question", "long_answer", "context"])
+@pytest.mark.parametrize(
+    ("text", "hit"),
+    [
+        (TEST.question, True),
+        (TEST.long_answer, True),
+        (TOLD, True),
+        (" ".join(TEST.question.split()[2:13]), True),
+        (" ".join(TEST.question.split()[2:12]), False),
+        (" ".join(TOLD.split()[:12]), False),
+    ],
+)
+def test_a_held_out_text_inside_a_longer_one_is_found_though_it_is_a_small_share(field, text, hit):
+    found = matched(pair(strategy="new", **{field: f"{MUCH}{text} {MUCH}"}))
+
+    assert found == ([("test", "holds its words", True)] if hit else [])
+
+
+def test_a_question_too_short_for_runs_is_found_as_a_whole_and_only_as_a_whole():
+    short = question("90", question="Is night staff calmer?", long_answer="Calm was common.")
+    held_out = Guard([], [short], BOUNDS)
+
+    def found(text, pmid="1"):
+        return [m.hit for m in held_out.matches([pair(pmid, strategy="new", context=text)])]
+
+    assert found(f"{MUCH} IS  night-staff calmer? {MUCH}") == [True]
+    assert found(f"{MUCH} Is night staff calmer?", pmid="90") == []
+    assert found(f"{MUCH} Is night staff paid? {MUCH} Calm was common.") == []
+    assert found(f"{MUCH} This night staff calmer {MUCH}") == []
 
 
 @pytest.mark.parametrize(
@@ -97,6 +132,28 @@ def test_what_every_abstract_says_is_no_hit_even_if_it_is_all_that_is_said():
     held_out = Guard([], [question("90", long_answer=common)], BOUNDS)
 
     assert held_out.matches([pair(long_answer=common)]) == []
+
+
+def test_an_unlabelled_study_that_is_a_test_one_under_another_pmid_stops_and_a_dev_one_does_not():
+    told = Passage("RESULTS", " ".join(f"word{number}" for number in range(40)))
+    dev = question("50", sections=(told,), long_answer="")
+    unlabelled = [
+        question("70", sections=(Passage("A", f"Once more: {TOLD}"),)),
+        question("71", sections=(told,)),
+        question("72"),
+    ]
+    pairs = [pair(q.pmid, question=f"Is the stay of group {q.pmid} short?") for q in unlabelled]
+    guarding = Guard([dev], [TEST], BOUNDS)
+    found = guarding.matches(pairs, unlabelled)
+
+    assert [(m.pair_id, m.part, m.pmid) for m in found if m.hit] == [
+        (pairs[0].id, "test", "90"),
+        (pairs[1].id, "dev", "50"),
+    ]
+    assert len(found) == 2
+    with pytest.raises(LeakageError, match=r"1 pair.*local-rewrite:70:0 \(test PMID 90, "):
+        require_no_test_hit(found, frozenset())
+    assert guarding.matches(pairs) == []
 
 
 def test_a_pairs_own_study_may_be_a_dev_one():
@@ -159,18 +216,31 @@ def test_the_order_of_pairs_and_studies_changes_no_match(rng: random.Random):
 WORDS = st.lists(st.sampled_from("abcdefgh"), max_size=14).map(" ".join)
 
 
-@given(st.lists(WORDS, max_size=4), WORDS, st.sampled_from([0.1, 0.5, 1.0]))
-def test_the_index_of_runs_finds_what_comparing_one_by_one_finds(texts, asked, bound):
+@given(
+    st.lists(WORDS, max_size=4),
+    WORDS,
+    st.sampled_from([0.1, 0.5, 1.0]),
+    st.sampled_from([0.1, 0.5, 1.0]),
+)
+def test_the_index_of_runs_finds_what_comparing_one_by_one_finds(texts, asked, bound, held):
     def runs(text):
         tokens = text.split()
         return {tuple(tokens[i : i + 8]) for i in range(len(tokens) - 7)}
 
-    expected = {
-        n
-        for n, text in enumerate(texts)
-        if runs(asked) & runs(text) and len(runs(asked) & runs(text)) >= bound * len(runs(asked))
-    }
-    assert {near.number for near in RunIndex(texts).near(asked, bound)} == expected
+    expected = set()
+    for number, text in enumerate(texts):
+        if both := len(runs(asked) & runs(text)):
+            shares = both / len(runs(asked)), both / len(runs(text))
+            if shares[0] >= bound or shares[1] >= held:
+                expected.add((number, *shares, both))
+    assert {tuple(near) for near in RunIndex(texts).near(asked, bound, held)} == expected
+
+
+@given(st.lists(WORDS, max_size=6), WORDS)
+def test_the_index_of_whole_texts_finds_what_comparing_one_by_one_finds(texts, asked):
+    expected = [n for n, text in enumerate(texts) if text and f" {text} " in f" {asked} "]
+
+    assert sorted(WholeIndex(texts).within(asked)) == expected
 
 
 def test_minhash_proposes_nearly_all_that_overlap_enough_and_only_those_pass():

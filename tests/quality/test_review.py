@@ -264,6 +264,14 @@ def test_a_keep_against_a_locked_reason_says_that_it_does_not_lift_it(browser, t
         assert "does not lift" not in tab.text("#said")
 
 
+def test_a_keep_lifts_a_doubt_and_the_page_says_so(browser, tmp_path):
+    with browser.open(written(tmp_path, [seen(1, reasons=["doubted_label"])])) as tab:
+        assert "doubted label" in tab.text(".chips")
+        assert "locked" not in tab.text(".chips")
+        tab.press("k")
+        assert "does not lift" not in tab.text("#said")
+
+
 def hostile():
     """A pair, its source, votes and decision with hostile text wherever text can be."""
     own = dataclasses.replace(

@@ -8,12 +8,12 @@ import dataclasses
 import pytest
 from stages.check import main
 
-from medslm.data.records import Dropped, Pair, Unreadable
+from medslm.data.records import Dropped, Pair, Passage, Unreadable
 from medslm.files import read_json, read_jsonl, write_jsonl
 from medslm.quality.decisions import Decision, content_of
 from medslm.quality.guard import Match
 from medslm.quality.verdict import read_report
-from tests.factories import pair
+from tests.factories import pair, question
 from tests.quality.builders import ballot
 from tests.stages.quality_files import DEV, PAIRS, PARAMS, TEST, run, write_params, write_project
 
@@ -101,6 +101,33 @@ def test_b07_a_copy_of_a_test_question_exits_12_names_the_pair_and_writes_nothin
     assert "local-rewrite:2:1 (test PMID 90" in result.stderr
     assert not (project / "out").exists()
     assert not (project / "out.json").exists()
+
+
+@pytest.mark.parametrize(("part", "code"), [("test", 12), ("dev", 0)])
+def test_an_unlabelled_study_that_repeats_a_test_abstract_exits_12_and_one_of_dev_is_dropped(
+    project, part, code
+):
+    again = question("70", sections=told(part), answer=None)
+    about = pair("70", question="Is the time that adults spend there reduced by treatment 70?")
+    write_project(project, [*PAIRS, about])
+    for name, pmid in (("test", "90"), ("dev", "50")):
+        write_jsonl(project / f"{name}.jsonl", [question(pmid, sections=told(name))])
+    write_jsonl(project / "unlabelled.jsonl", [again])
+
+    result = check(project)
+
+    assert result.exit_code == code, result.stderr
+    if code:
+        assert "local-rewrite:70:0 (test PMID 90" in result.stderr
+        assert not (project / "out").exists()
+    else:
+        dropped = read_jsonl(project / "out" / "dropped.jsonl", Dropped)
+        assert {row.pair.id: "leaks_held_out" in row.reasons for row in dropped} == {about.id: True}
+
+
+def told(name):
+    """Return an abstract of forty words that no other part has."""
+    return (Passage("RESULTS", " ".join(f"{name}{number}" for number in range(40))),)
 
 
 def test_a_hit_that_a_person_has_looked_at_is_dropped_and_stops_nothing(project):

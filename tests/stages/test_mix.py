@@ -9,7 +9,7 @@ import yaml
 from stages.mix import main
 
 from medslm.data.records import Example
-from medslm.files import read_jsonl, write_jsonl
+from medslm.files import read_json, read_jsonl, write_jsonl
 from tests.factories import pair, question
 from tests.stages.quality_files import run
 
@@ -41,6 +41,7 @@ def mixed(project, variant, variants=VARIANTS):
         *("--params", project / "params.yaml", "--variant", variant),
         *("--train", project / "train.jsonl", "--unlabelled", project / "unlabelled.jsonl"),
         *("--pool", project / "pool", "--out", project / f"{variant}.jsonl"),
+        *("--metrics", project / f"{variant}.json"),
     )
 
 
@@ -107,6 +108,35 @@ def test_quotas_thin_generated_examples_and_a_control_follows_that_length(projec
     assert [e for e in capped if e.source == "real"] == rows(project, "none")
     assert len(read_jsonl(project / "long.jsonl", Example)) == 13
     assert len(rows(project, "combined")) == 15
+
+
+def test_the_metrics_count_rows_by_source_and_answer_and_what_was_left_out_by_reason(project):
+    no = [pair(q.pmid, 2, question=f"Is stay {q.pmid} rarer?", answer="no") for q in QUESTIONS]
+    again = pair("1", 3, question=QUESTIONS[0].question)
+    write_jsonl(project / "pool/new.jsonl", [*no, again, pair("2", 4, answer="maybe")])
+    entry = {"asks": ["rewrite", "new"], "quotas": {"no": 0.25}, "seed": 0}
+    variants = {**VARIANTS, "capped": entry, "long": {"asks": [], "as_many_as": "capped"}}
+
+    counts = {}
+    for variant in variants:
+        assert mixed(project, variant, variants).exit_code == 0
+        counts[variant] = read_json(project / f"{variant}.json")
+
+    nothing = {"contradiction": 0, "duplicate": 0, "over_quota": 0}
+    real = {"yes": 5, "no": 0, "maybe": 0}
+    assert counts["none"] == {"rows": 5, "by_source": {"real": real}, "left_out": nothing}
+    rewrites = {"yes": 4, "no": 0, "maybe": 0}  # the fifth asks what another answers with maybe
+    assert counts["capped"] == {
+        "rows": 12,
+        "by_source": {"real": real, "rewrite": rewrites, "new": {"yes": 0, "no": 3, "maybe": 0}},
+        "left_out": {"contradiction": 2, "duplicate": 1, "over_quota": 2},
+    }
+    assert counts["combined"]["left_out"] == {**nothing, "contradiction": 2, "duplicate": 1}
+    assert counts["long"] == {
+        "rows": 12,
+        "by_source": {"real": {"yes": 12, "no": 0, "maybe": 0}},
+        "left_out": nothing,
+    }
 
 
 @pytest.mark.parametrize(

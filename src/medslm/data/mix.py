@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from medslm.data.records import REAL, Answer, Example, Pair, Question
+from medslm.data.records import ANSWERS, REAL, Answer, Example, Pair, Question
 from medslm.errors import DataError, LeakageError
 
 DUPLICATE = "duplicate"
 CONTRADICTION = "contradiction"
+OVER_QUOTA = "over_quota"
 
 # What makes two examples the same but for their answers: PMID, question, abstract.
 _Asked = tuple[str, str, str]
@@ -57,6 +58,24 @@ def repeated(examples: Sequence[Example], rows: int, *, seed: str) -> list[Examp
     passes, rest = divmod(rows, len(examples))
     chosen = sorted(random.Random(f"as-many-as:{seed}").sample(range(len(examples)), rest))
     return [*list(examples) * passes, *(examples[i] for i in chosen)]
+
+
+def counts_of(mixed: Mix, asks: Sequence[str]) -> dict[str, Any]:
+    """Return rows by source and answer and what was left out by reason, for the metrics.
+
+    What there is none of is 0, so that two commits can be compared key by key.
+    """
+    rows = Counter((example.source, example.answer) for example in mixed.examples)
+    return {
+        "rows": len(mixed.examples),
+        "by_source": {
+            source: {answer: rows[source, answer] for answer in ANSWERS} for source in (REAL, *asks)
+        },
+        "left_out": {
+            reason: mixed.left_out.get(reason, 0)
+            for reason in (CONTRADICTION, DUPLICATE, OVER_QUOTA)
+        },
+    }
 
 
 def _sift(offered: Sequence[Example], gold: Mapping[_Asked, Answer]) -> Mix:

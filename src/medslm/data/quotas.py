@@ -7,12 +7,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from medslm.data.mix import Mix
+from medslm.data.mix import OVER_QUOTA, Mix
 from medslm.data.records import ANSWERS, REAL, Answer, Example
 
-OVER_QUOTA = "over_quota"
-
-_SETTLED = 1e-6  # of an example
+_ROUNDING = 1e-9  # .35 of 20 is 7, whatever a float makes of it
 
 
 def room(
@@ -22,15 +20,16 @@ def room(
 
     No answer takes more than its share of the whole set, the real examples counted, as far as
     leaving out generated ones can bring that about; an answer without a quota takes what there is.
-    With quotas that add up to 1 the shares are exact wherever they can be reached.
+    Quotas that add up to 1 leave no room for rounding: a set within them has a size of which each
+    share is a whole number.
     """
-    total = float(sum(real.values()) + sum(offered.values()))
+    fitting = {answer: math.floor(offered.get(answer, 0) + _ROUNDING) for answer in ANSWERS}
     while True:
-        fitting = {a: _fitting(a, total, real, offered, quotas) for a in ANSWERS}
-        smaller = sum(real.values()) + sum(fitting.values())
-        if total - smaller < _SETTLED:
-            return {a: math.floor(fitting[a] + 1e-3) for a in ANSWERS}
-        total = smaller
+        total = sum(real.values()) + sum(fitting.values())
+        smaller = {a: _fitting(a, total, real, fitting, quotas) for a in ANSWERS}
+        if smaller == fitting:
+            return fitting
+        fitting = smaller
 
 
 def within(mixed: Mix, quotas: Mapping[Answer, float], *, seed: int) -> Mix:
@@ -55,16 +54,16 @@ def within(mixed: Mix, quotas: Mapping[Answer, float], *, seed: int) -> Mix:
 
 def _fitting(
     answer: Answer,
-    total: float,
+    total: int,
     real: Mapping[Answer, int],
-    offered: Mapping[Answer, float],
+    offered: Mapping[Answer, int],
     quotas: Mapping[Answer, float],
-) -> float:
+) -> int:
     """Return how many generated examples of an answer a set of ``total`` has room for."""
-    there = offered.get(answer, 0)
     if answer not in quotas:
-        return there
-    return min(there, max(0.0, quotas[answer] * total - real.get(answer, 0)))
+        return offered[answer]
+    most = math.floor(quotas[answer] * total + _ROUNDING) - real.get(answer, 0)
+    return min(offered[answer], max(0, most))
 
 
 def _ranked(examples: Sequence[Example], answer: Answer, seed: int) -> list[Example]:

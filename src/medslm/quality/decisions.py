@@ -50,6 +50,8 @@ SOFT: frozenset[str] = frozenset(
         Drop.UNSUPPORTED_BY_VOTES,
     }
 )
+# What a keep lifts in the end: `check` lets go of the soft ones, `pool` of a probe's doubt.
+LIFTED = SOFT | {Drop.DOUBTED_LABEL}
 
 
 @dataclass(frozen=True, slots=True)

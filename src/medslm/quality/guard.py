@@ -1,9 +1,10 @@
 """Keep what dev and test ask, tell and conclude out of the generated pairs, by text.
 
-PMIDs are the first net (see ``leakage``). This one compares texts in four ways: the same words,
-long runs of words, letters (a copy with words exchanged) and, on request, sentence vectors (a
-paraphrase). What is as good as a copy is a hit, what is merely close is near. A hit on test stops
-everything, since then something upstream is wrong; all else is quarantined.
+PMIDs are the first net (see ``leakage``). This one compares texts in five ways: the same words,
+long runs of words, a held-out text inside a longer one, letters (a copy with words exchanged) and,
+on request, sentence vectors (a paraphrase). What is as good as a copy is a hit, what is merely
+close is near. A hit on test stops everything, since then something upstream is wrong; all else is
+quarantined.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medslm.data.records import Pair, Question
 from medslm.errors import LeakageError
-from medslm.quality.nearness import LetterIndex, RunIndex
-from medslm.quality.text import fold
+from medslm.quality.nearness import RUN, LetterIndex, Near, RunIndex, WholeIndex
+from medslm.quality.text import fold, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Embed = Callable[[Sequence[str]], Vectors]
 
 TEST, DEV = "test", "dev"
+_RUNS, _INSIDE = "runs of words", "holds its words"
 _LISTED_SCORE = 2  # digits
 _DIGITS = 4  # of a cosine: fewer than rounding in a batch could change
 _ROWS = 4096  # pairs compared at once: 4,096 x 1,000 cosines are 16 MB
@@ -34,6 +36,8 @@ _ROWS = 4096  # pairs compared at once: 4,096 x 1,000 cosines are 16 MB
 _RUNS_OF_A_NEAR_ONE = 3  # ten words in one piece
 _RUNS_OF_A_HIT = 8  # fifteen
 _WORDS_OF_ITS_OWN = 12
+# A question with fewer words has too few runs to be found by them: it has to be there as a whole.
+_SHORT = RUN + _RUNS_OF_A_NEAR_ONE - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,40 +99,58 @@ class Guard:
         for text in self._told:
             self._same[fold(text.text)].append(text)
         self._runs = RunIndex([text.text for text in self._told])
+        self._short = [text for text in self._asked if len(words(text.text)) < _SHORT]
+        self._whole = WholeIndex([text.text for text in self._short])
         self._letters = LetterIndex([text.text for text in self._asked], bounds.near_letters)
         self._embed = embed
 
-    def matches(self, pairs: Sequence[Pair]) -> list[Match]:
+    def matches(self, pairs: Sequence[Pair], unlabelled: Sequence[Question] = ()) -> list[Match]:
         """Return the strongest match of every pair that has one, in the order of the pairs.
 
-        A pair's own study never counts: with several folds it is held out in one of them, and its
-        pairs are left out of that fold's training by PMID.
+        A pair about an ``unlabelled`` study has that study's abstract among its texts: it may be a
+        held-out one under another PMID. A pair's own study never counts: with several folds it is
+        held out in one of them, and its pairs are left out of that fold's training by PMID.
         """
+        abstracts = {study.pmid: study.context for study in unlabelled}
         found: defaultdict[str, list[Match]] = defaultdict(list)
         for pair in pairs:
-            for match in self._by_text(pair):
+            for match in self._by_text(pair, abstracts.get(pair.pmid)):
                 found[pair.id].append(match)
         for match in self._by_vector(pairs):
             found[match.pair_id].append(match)
         return [max(found[pair.id], key=_strength) for pair in pairs if found[pair.id]]
 
-    def _by_text(self, pair: Pair) -> Iterator[Match]:
+    def _by_text(self, pair: Pair, abstract: str | None) -> Iterator[Match]:
         bounds = self._bounds
-        for text in _texts(pair):
+        for text in filter(None, (pair.question, pair.long_answer, pair.context, abstract)):
             tells = text == pair.question or len(fold(text).split()) >= _WORDS_OF_ITS_OWN
             for known in self._same.get(fold(text), ()) if tells else ():
                 if known.pmid != pair.pmid:
                     yield Match(pair.id, known.part, known.pmid, "same words", 1.0, hit=True)
-            for near in self._runs.near(text, bounds.near_runs):
+            for near in self._runs.near(text, bounds.near_runs, bounds.hit_runs):
                 known = self._told[near.number]
                 if known.pmid != pair.pmid and near.runs >= _RUNS_OF_A_NEAR_ONE:
-                    hit = near.share >= bounds.hit_runs and near.runs >= _RUNS_OF_A_HIT
-                    yield Match(pair.id, known.part, known.pmid, "runs of words", near.share, hit)
+                    yield self._by_runs(pair, known, near)
+            for number in self._whole.within(text):
+                known = self._short[number]
+                if known.pmid != pair.pmid:
+                    yield Match(pair.id, known.part, known.pmid, _INSIDE, 1.0, hit=True)
         for near in self._letters.near(pair.question):
             known = self._asked[near.number]
             if known.pmid != pair.pmid:
                 hit = near.share >= bounds.hit_letters
                 yield Match(pair.id, known.part, known.pmid, "letters", near.share, hit)
+
+    def _by_runs(self, pair: Pair, known: _Text, near: Near) -> Match:
+        """Return a hit for half a held-out text, however short, but for half a pair's only if that is much.
+
+        A short reason may be all common speech. In a long text a whole question is a small share.
+        """
+        bound = self._bounds.hit_runs
+        if near.held >= bound:
+            return Match(pair.id, known.part, known.pmid, _INSIDE, near.held, hit=True)
+        hit = near.share >= bound and near.runs >= _RUNS_OF_A_HIT
+        return Match(pair.id, known.part, known.pmid, _RUNS, near.share, hit)
 
     def _by_vector(self, pairs: Sequence[Pair]) -> Iterator[Match]:
         """Compare questions with questions, and with their reasons questions with their conclusions.
@@ -183,13 +205,6 @@ def counted(matches: Sequence[Match]) -> Mapping[str, int]:
     for match in matches:
         kinds[f"{match.part}_{'hits' if match.hit else 'near'}"] += 1
     return kinds
-
-
-def _texts(pair: Pair) -> Iterator[str]:
-    """Yield the texts of a pair that could hold a held-out one."""
-    for text in (pair.question, pair.long_answer, pair.context):
-        if text:
-            yield text
 
 
 def _strength(match: Match) -> tuple[bool, bool, float, str, str]:

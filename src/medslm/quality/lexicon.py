@@ -83,13 +83,10 @@ _NUMBER_WORDS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
     fifteen sixteen seventeen eighteen nineteen twenty
 """
-NUMBER_WORDS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS.split())} | {
-    "once": "1",
-    "twice": "2",
-    "first": "1",
-    "second": "2",
-    "third": "3",
-}
+ORDINALS = {"first": "1", "second": "2", "third": "3"}
+CARDINALS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS.split())} | {"twice": "2"}
+# "Once they are treated" counts nothing, so that "once" stands in no number's place.
+NUMBER_WORDS = CARDINALS | ORDINALS | {"once": "1"}
 
 # A denial of the whole sentence, and everything that may stand for one: words, and beginnings of
 # words ("undescended" says "not descended").
@@ -102,12 +99,41 @@ NEGATIONS = frozenset(_NEGATIONS.split())
 NEGATIVE_BEGINNING = re.compile(r"(?:fail|non|un(?!der|i|til))\w")
 NO_DENIAL = re.compile(r"\bor not\b|\bnot only\b|\bif not\b")
 
-# Beginnings of words that say more or less of something; "less accurate" and "more often misjudged"
-# say the same, so "more" and "less" themselves tell nothing.
-DIRECTIONS = {
-    "more": ("increas", "higher", "greater", "larger", "longer", "elevat", "rais"),
-    "less": ("decreas", "reduc", "lower", "fewer", "smaller", "shorter", "declin", "diminish"),
-}
+# Words that turn a question into its opposite when those of one side stand for those of the other;
+# a star stands for any ending. The first two pairs say in many words that there is more or less of
+# something and that it is better or worse; "long-term" and "low back" say neither. The others belong
+# together so closely that they still tell where a text has both sides of the first two.
+_DIRECTIONS = (
+    (
+        "more increas* higher highest greater greatest larger largest longer longest elevat* rais* rise "
+        "rises rising prolong*",
+        "less fewer decreas* reduc* lower lowers lowered lowering lowest smaller smallest shorter shortest "
+        "declin* diminish* lessen* shorten* prevent*",
+    ),
+    (
+        "better best good well improv* superior benefi* help* useful effective* worthwhile enhanc* favo*r* "
+        "advantag*",
+        "worse worst poor* worsen* deteriorat* inferior impair* detriment* disadvantag*",
+    ),
+    ("more most", "less least fewer fewest"),
+    ("increas*", "decreas* reduc*"),
+    ("high higher highest", "low lower lowest"),
+    ("long longer longest lengthen* prolong*", "short shorter shortest shorten*"),
+    ("large larger largest big bigger greater greatest", "small smaller smallest"),
+    ("rise rises rising rose risen", "fall falls falling fell fallen drop drops dropped"),
+    ("better best improv* superior", "worse worst worsen* deteriorat* inferior impair*"),
+    ("gain*", "loss losses lose loses losing lost"),
+    ("strong stronger strongest strengthen*", "weak*"),
+    ("early earlier earliest", "late later latest delayed"),
+    ("fast faster fastest rapid* accelerat*", "slow*"),
+)
+
+
+def _beginning(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(words.replace('*', '[a-z]*').split())})\b")
+
+
+DIRECTIONS = tuple((_beginning(one), _beginning(other)) for one, other in _DIRECTIONS)
 
 # Stems of the World Health Organization's International Nonproprietary Names ("The use of stems in
 # the selection of INN for pharmaceutical substances") that end hardly any other word, and some

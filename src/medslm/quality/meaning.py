@@ -13,6 +13,7 @@ _CLIPPED = re.compile(r"n['\u2019]t\b", re.IGNORECASE)
 _CODE = re.compile(r"[^\W_]+")
 _SMALL_WORDS = lexicon.AUXILIARIES | lexicon.ENGLISH
 _LONGEST_STAGE = 3  # characters
+_LONG_NAME = 4  # characters
 _ROMAN = re.compile(r"[IVX]+")
 _SHOWS_ITS_LANGUAGE = 10  # words; shorter texts may be all names and figures
 
@@ -47,15 +48,13 @@ def may_deny(text: str) -> bool:
     )
 
 
-def direction(text: str) -> str | None:
-    """Return "more" or "less" if the text speaks of one of them only."""
-    found = {
-        way
-        for word in words(text)
-        for way, beginnings in lexicon.DIRECTIONS.items()
-        if word.startswith(beginnings)
-    }
-    return found.pop() if len(found) == 1 else None
+def turned(text: str, source: str) -> bool:
+    """Tell whether one says more, better, earlier, ... only and the other less, worse, later, ... only."""
+    one, other = fold(text), fold(source)
+    return any(
+        {_sides(pair, one), _sides(pair, other)} == {(True, False), (False, True)}
+        for pair in lexicon.DIRECTIONS
+    )
 
 
 def people(text: str) -> dict[str, frozenset[str]]:
@@ -67,22 +66,42 @@ def people(text: str) -> dict[str, frozenset[str]]:
     }
 
 
-def other_people(text: str, known: str) -> bool:
-    """Tell whether ``text`` is about a sex or an age that ``known`` lacks while it has the other."""
-    there = people(known)
+def other_people(text: str, source: str, known: str) -> bool:
+    """Tell whether ``text`` is about a sex or an age in place of another.
+
+    That is one which ``known``, all there is of the study, lacks while it has another; or one that
+    its question, ``source``, lacks while ``text`` lacks one of the question's.
+    """
+    there, asked = people(known), people(source)
     return any(
-        there[trait] and not groups <= there[trait] for trait, groups in people(text).items()
+        bool(there[trait] and groups - there[trait])
+        or bool(asked[trait] - groups and groups - asked[trait])
+        for trait, groups in people(text).items()
     )
 
 
 def unknown_names(text: str, known: str) -> set[str]:
-    """Return what ``text`` names and ``known`` does not: as a word, inside one, or by initials."""
+    """Return what ``text`` names and ``known`` does not: as a word, inside one, or by initials.
+
+    Two or three letters stand in some word or other of any study ("ct" in "effect"), so a name as
+    short as that has to be words of its own or the initials of a whole expression.
+    """
     there, squeezed, initials = _forms(known)
     return {
         name
         for name in _names(text)
-        if name not in there and name not in initials and name not in squeezed
+        if name not in there
+        and (
+            name not in _short_forms(known)
+            if len(name) < _LONG_NAME
+            else name not in initials and name not in squeezed
+        )
     }
+
+
+def _sides(pair: tuple[re.Pattern[str], re.Pattern[str]], folded: str) -> tuple[bool, bool]:
+    one, other = pair
+    return one.search(folded) is not None, other.search(folded) is not None
 
 
 def _names(text: str) -> set[str]:
@@ -97,6 +116,24 @@ def _forms(text: str) -> tuple[frozenset[str], str, str]:
     tokens = words(text)
     singular = {_singular(word) for word in tokens}
     return frozenset({*tokens, *singular}), "".join(tokens), "".join(word[0] for word in tokens)
+
+
+@lru_cache(maxsize=2048)
+def _short_forms(text: str) -> frozenset[str]:
+    """Return what a short name can stand for: "IL 6", "MR imaging" and, by initials, "quality of life".
+
+    An expression begins and ends with a word that is no small one.
+    """
+    tokens = words(text)
+    found = set()
+    for size in range(2, _LONG_NAME):
+        for start in range(len(tokens) - size + 1):
+            run = tokens[start : start + size]
+            found.add("".join(run))
+            if not {run[0], run[-1]} & _SMALL_WORDS:
+                initials = "".join(word[0] for word in run)
+                found |= {initials, run[0] + initials[1:]}
+    return frozenset(name for name in found if len(name) < _LONG_NAME)
 
 
 def _is_code(token: str) -> bool:

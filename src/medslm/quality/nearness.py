@@ -20,10 +20,15 @@ _SEED = 1
 
 
 class Near(NamedTuple):
-    """An indexed text by its number, how much is shared (0 to 1), and how many runs that are."""
+    """An indexed text by its number, how much of the asked one it has, and how many runs that are.
+
+    ``held`` is how much of the indexed text stands in the asked one: all of it, where a short text
+    is quoted in a long one, of which it is a small share.
+    """
 
     number: int
     share: float
+    held: float
     runs: int
 
 
@@ -33,17 +38,42 @@ class RunIndex:
     def __init__(self, texts: Sequence[str]) -> None:
         """Index the eight-word runs of every text."""
         self._holders: defaultdict[str, list[int]] = defaultdict(list)
+        self._sizes: list[int] = []
         for number, text in enumerate(texts):
-            for run in set(_runs(text)):
+            runs = set(_runs(text))
+            self._sizes.append(len(runs))
+            for run in runs:
                 self._holders[run].append(number)
 
-    def near(self, text: str, bound: float) -> Iterator[Near]:
-        """Yield the indexed texts that hold at least ``bound`` of the text's eight-word runs."""
+    def near(self, text: str, bound: float, held: float) -> Iterator[Near]:
+        """Yield the indexed texts that have ``bound`` of the text's runs, or ``held`` of theirs in it."""
         runs = set(_runs(text))
         shared = Counter(number for run in runs for number in self._holders.get(run, ()))
         for number, count in shared.items():
-            if count >= bound * len(runs):
-                yield Near(number, count / len(runs), count)
+            size = self._sizes[number]
+            if count >= bound * len(runs) or count >= held * size:
+                yield Near(number, count / len(runs), count / size, count)
+
+
+class WholeIndex:
+    """Finds short texts again that stand word for word in another; they have too few runs to count."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Index texts by their words; one without any is nowhere."""
+        self._numbers: defaultdict[int, defaultdict[tuple[str, ...], list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for number, text in enumerate(texts):
+            if tokens := words(text):
+                self._numbers[len(tokens)][tokens].append(number)
+
+    def within(self, text: str) -> Iterator[int]:
+        """Yield the numbers of the indexed texts that are consecutive words of this one."""
+        tokens = words(text)
+        for size, known in self._numbers.items():
+            there = {tokens[start : start + size] for start in range(len(tokens) - size + 1)}
+            for run in there & known.keys():
+                yield from known[run]
 
 
 class LetterIndex:
@@ -71,7 +101,7 @@ class LetterIndex:
             both = len(asked & known)
             share = both / (len(asked) + len(known) - both)
             if share >= self._bound:
-                yield Near(number, share, both)
+                yield Near(number, share, both / len(known), both)
 
     def _sketch(self, found: frozenset[str]) -> Any:
         sketch = self._empty.copy()  # a new one would draw its permutations anew

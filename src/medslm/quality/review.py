@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from medslm.data.records import Ballot, Dropped, Pair, Question
 from medslm.errors import DataError
 from medslm.files import dump_json, read_jsonl
-from medslm.quality.decisions import MAX_NOTE, SOFT, Decision, content_of
+from medslm.quality.decisions import LIFTED, MAX_NOTE, Decision, content_of
 from medslm.quality.rules import Drop
 
 
@@ -82,7 +82,7 @@ def page_data(
         "kept": sum(not one.reasons for one in seen),
         "max_note": MAX_NOTE,
         "own": Drop.DROPPED_BY_REVIEWER,
-        "soft": sorted(SOFT),
+        "soft": sorted(LIFTED),
         "sources": {q.pmid: _source(q) for q in sources if q.pmid in asked},
         "pairs": [_row(one, by_id.get(one.pair.id)) for one in seen],
     }

@@ -12,7 +12,16 @@ from medslm.quality.case import Drop as Drop
 from medslm.quality.case import Limits as Limits
 from medslm.quality.parse import EDITS_CONTEXT, INHERITS_ANSWER, LABELS_SOURCE
 from medslm.quality.text import fold, is_safe, words
-from medslm.quality.wording import has_phrase, near_identical, numbers, plain_number, stems
+from medslm.quality.wording import (
+    cardinals,
+    exchanged,
+    has_phrase,
+    near_identical,
+    numbers,
+    ordinals,
+    plain_number,
+    stems,
+)
 
 Rule = Callable[[Case], bool]
 
@@ -171,9 +180,18 @@ def copies_context(case: Case) -> bool:
 
 
 def changed_numbers(case: Case) -> bool:
-    """Drop questions with a number that neither question, abstract nor conclusion has."""
-    asked = {plain_number(found) for found in lexicon.NUMBER.findall(case.pair.question)}
-    return bool(asked) and not asked <= numbers(case.known)
+    """Drop questions with a number that the study lacks, or with one in place of the source's own.
+
+    A number that is only left out, or only added from the abstract, is no change; nor is a count in
+    place of a rank: "the first trimester" is "11 to 14 weeks".
+    """
+    asked, source = case.pair.question, case.source.question
+    digits = {plain_number(found) for found in lexicon.NUMBER.findall(asked)}
+    return (
+        not digits <= numbers(case.known)
+        or exchanged(cardinals(asked), cardinals(source))
+        or exchanged(ordinals(asked), ordinals(source))
+    )
 
 
 def changed_negation(case: Case) -> bool:
@@ -188,14 +206,16 @@ def changed_negation(case: Case) -> bool:
 
 
 def changed_direction(case: Case) -> bool:
-    """Drop rewrites that ask for less where the source asks for more, or the other way round."""
-    ways = {meaning.direction(case.pair.question), meaning.direction(case.source.question)}
-    return ways == {"more", "less"}
+    """Drop rewrites that ask for less where the source asks for more, for worse where for better, …
+
+    Where a question has both sides of a pair of words, it cannot be told which was turned.
+    """
+    return meaning.turned(case.pair.question, case.source.question)
 
 
 def changed_people(case: Case) -> bool:
     """Drop rewrites about men where the source is about women, about old people for children, …"""
-    return meaning.other_people(case.pair.question, case.known)
+    return meaning.other_people(case.pair.question, case.source.question, case.known)
 
 
 def changed_answer(case: Case) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from medslm.quality import lexicon
@@ -52,9 +53,23 @@ def same_content(one: str, other: str, bound: float) -> bool:
 @lru_cache(maxsize=2048)
 def numbers(text: str) -> frozenset[str]:
     """Return every number of the text in one form, whether in digits or in words."""
-    digits = {plain_number(found) for found in lexicon.NUMBER.findall(text)}
-    said = (lexicon.NUMBER_WORDS[word] for word in words(text) if word in lexicon.NUMBER_WORDS)
-    return frozenset({*digits, *said})
+    return _in_digits(text) | _said(text, lexicon.NUMBER_WORDS)
+
+
+@lru_cache(maxsize=2048)
+def cardinals(text: str) -> frozenset[str]:
+    """Return the numbers of the text that count: in digits, or "two", "twice"."""
+    return _in_digits(text) | _said(text, lexicon.CARDINALS)
+
+
+def ordinals(text: str) -> frozenset[str]:
+    """Return the numbers of the text that rank, in words: "second" is 2."""
+    return _said(text, lexicon.ORDINALS)
+
+
+def exchanged(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Tell whether each has something that the other lacks, so that one thing stands for another."""
+    return bool(one - other and other - one)
 
 
 def plain_number(number: str) -> str:
@@ -62,3 +77,11 @@ def plain_number(number: str) -> str:
     head, comma, tail = number.rpartition(",")
     text = number.replace(",", "") if len(tail) == 3 or not comma else f"{head}.{tail}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _in_digits(text: str) -> frozenset[str]:
+    return frozenset(plain_number(found) for found in lexicon.NUMBER.findall(text))
+
+
+def _said(text: str, values: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(values[word] for word in words(text) if word in values)
