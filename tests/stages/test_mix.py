@@ -104,9 +104,9 @@ def test_quotas_thin_generated_examples_and_a_control_follows_that_length(projec
     assert mixed(project, "long", variants).exit_code == 0
 
     capped = read_jsonl(project / "capped.jsonl", Example)
-    assert Counter(e.answer for e in capped) == {"yes": 10, "no": 3}
+    assert Counter(e.answer for e in capped) == {"yes": 10, "no": 4}  # a quarter of 14 is 3.5
     assert [e for e in capped if e.source == "real"] == rows(project, "none")
-    assert len(read_jsonl(project / "long.jsonl", Example)) == 13
+    assert len(read_jsonl(project / "long.jsonl", Example)) == 14
     assert len(rows(project, "combined")) == 15
 
 
@@ -127,14 +127,14 @@ def test_the_metrics_count_rows_by_source_and_answer_and_what_was_left_out_by_re
     assert counts["none"] == {"rows": 5, "by_source": {"real": real}, "left_out": nothing}
     rewrites = {"yes": 4, "no": 0, "maybe": 0}  # the fifth asks what another answers with maybe
     assert counts["capped"] == {
-        "rows": 12,
-        "by_source": {"real": real, "rewrite": rewrites, "new": {"yes": 0, "no": 3, "maybe": 0}},
-        "left_out": {"contradiction": 2, "duplicate": 1, "over_quota": 2},
+        "rows": 13,
+        "by_source": {"real": real, "rewrite": rewrites, "new": {"yes": 0, "no": 4, "maybe": 0}},
+        "left_out": {"contradiction": 2, "duplicate": 1, "over_quota": 1},
     }
     assert counts["combined"]["left_out"] == {**nothing, "contradiction": 2, "duplicate": 1}
     assert counts["long"] == {
-        "rows": 12,
-        "by_source": {"real": {"yes": 12, "no": 0, "maybe": 0}},
+        "rows": 13,
+        "by_source": {"real": {"yes": 13, "no": 0, "maybe": 0}},
         "left_out": nothing,
     }
 

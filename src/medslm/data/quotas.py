@@ -18,10 +18,9 @@ def room(
 ) -> dict[Answer, int]:
     """Return how many of the offered examples of each answer fit: as many as the quotas allow.
 
-    No answer takes more than its share of the whole set, the real examples counted, as far as
-    leaving out generated ones can bring that about; an answer without a quota takes what there is.
-    Quotas that add up to 1 leave no room for rounding: a set within them has a size of which each
-    share is a whole number.
+    No answer takes more than its share of the whole set, rounded up to a whole example and the real ones
+    counted, as far as leaving out generated ones can bring that about; an answer without a quota takes
+    what there is. Rounded down, quotas that add up to 1 would allow only sizes of which each share is whole.
     """
     fitting = {answer: math.floor(offered.get(answer, 0) + _ROUNDING) for answer in ANSWERS}
     while True:
@@ -62,7 +61,7 @@ def _fitting(
     """Return how many generated examples of an answer a set of ``total`` has room for."""
     if answer not in quotas:
         return offered[answer]
-    most = math.floor(quotas[answer] * total + _ROUNDING) - real.get(answer, 0)
+    most = math.ceil(quotas[answer] * total - _ROUNDING) - real.get(answer, 0)
     return min(offered[answer], max(0, most))
 
 
