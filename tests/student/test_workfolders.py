@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 
-from medslm.files import lock
-from medslm.student.workfolders import code_identity, remove_others, shaping, tell_of_others
+from medslm.student.workfolders import begin, code_identity, finish, shaping
 from tests.code_deps import ROOT, needed_by
 
 NEW, OLD, OLDER = "none-" + "a" * 16, "none-" + "b" * 16, "none-" + "c" * 16
@@ -59,39 +58,50 @@ def test_what_shapes_an_adapter_is_what_training_imports():
     assert set(shaping(ROOT / "src/medslm")) == room - only_tell
 
 
-def begin(folder):
+def begun(folder):
     (folder / "fold0-seed0.checkpoints/step-00000007").mkdir(parents=True)
 
 
 def test_checkpoints_of_other_inputs_are_named_when_training_begins_anew(tmp_path, caplog):
-    begin(tmp_path / OLD)
+    begun(tmp_path / OLD)
     (tmp_path / OLDER / "fold0-seed0").mkdir(parents=True)  # finished, nothing was lost
-    begin(tmp_path / f"none-long-{'b' * 16}")  # another variant
+    begun(tmp_path / f"none-long-{'b' * 16}")  # another variant
 
-    tell_of_others(tmp_path / NEW)
+    begin(tmp_path / NEW)
 
     assert (
         f"begins anew: checkpoints of other inputs, code or libraries are in {tmp_path / OLD};"
         in (caplog.text)
     )
     caplog.clear()
-    begin(tmp_path / NEW)
-    tell_of_others(tmp_path / NEW)  # it goes on from its own
-    tell_of_others(tmp_path / ("new-" + "a" * 16))  # none of this variant
+    begun(tmp_path / NEW)
+    begin(tmp_path / NEW)  # it goes on from its own
+    begin(tmp_path / ("new-" + "a" * 16))  # none of this variant
     assert caplog.text == ""
 
 
-def test_folders_of_other_inputs_go_but_not_one_that_a_worker_holds(tmp_path, caplog):
-    for name in (NEW, OLD, OLDER, f"none-long-{'b' * 16}", "none-aside"):
-        begin(tmp_path / name)
-    (tmp_path / "none.lock").touch()
-    (tmp_path / OLD / "fold0-seed0.lock").touch()  # nobody holds it
+def test_only_whole_trainings_of_other_inputs_are_removed(tmp_path):
+    """Whoever goes back to the inputs of one that was cut short finds its checkpoints and cells."""
+    other = f"none-long-{'b' * 16}"
+    for name in (NEW, OLD, OLDER, other, "none-aside"):
+        begun(tmp_path / name)
+    finish(tmp_path / OLDER)
+    finish(tmp_path / other)
 
-    with lock(tmp_path / OLDER / "fold0-seed0.lock", "training"):
-        remove_others(tmp_path / NEW)
+    finish(tmp_path / NEW)
 
-    kept = {NEW, OLDER, f"none-long-{'b' * 16}", "none-aside", "none.lock"}
-    assert {path.name for path in tmp_path.iterdir()} == kept
-    assert f"{OLDER}: a worker of an earlier run is still at it" in caplog.text
-    remove_others(tmp_path / NEW)
-    assert {path.name for path in tmp_path.iterdir()} == kept - {OLDER}
+    assert {path.name for path in tmp_path.iterdir()} == {NEW, OLD, other, "none-aside"}
+    finish(tmp_path / OLD)
+    assert {path.name for path in tmp_path.iterdir()} == {OLD, other, "none-aside"}
+
+
+def test_a_whole_training_that_is_taken_up_for_more_seeds_is_not_whole(tmp_path):
+    for name in (NEW, OLD):
+        begun(tmp_path / name)
+        finish(tmp_path / name)
+    begun(tmp_path / NEW)
+
+    begin(tmp_path / NEW)
+    finish(tmp_path / OLD)
+
+    assert (tmp_path / NEW).is_dir()

@@ -1,7 +1,7 @@
 """The work folders of a variant's trainings: one per hash of all that shapes an adapter, its code too.
 
-A change of that code begins a training anew in another folder. Whoever had checkpoints is told, and
-what is left of other inputs goes when the new training is whole, never before.
+A change of that code begins a training anew in another folder. Whoever had checkpoints is told. Only
+folders of trainings that became whole are ever removed: what they made is in DVC's cache.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from medslm.errors import LockHeld
-from medslm.files import lock, sha256_of, sha256_of_json
+from medslm.files import sha256_of, sha256_of_json
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +21,7 @@ log = logging.getLogger(__name__)
 _ROOTS = ("student/cells.py", "student/sharding.py")
 # But for what only tells of training or names its errors.
 _ONLY_TELL = {"student/feed.py", "student/memory.py", "student/progress.py"}
+_WHOLE = "whole"
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -48,26 +48,32 @@ def shaping(package: Path) -> list[str]:
     return sorted(found - _ONLY_TELL)
 
 
-def tell_of_others(work: Path) -> None:
-    """Warn if ``work`` holds nothing to go on from and folders of the variant's other inputs do."""
+def begin(work: Path) -> None:
+    """Warn if ``work`` holds nothing to go on from and folders of the variant's other inputs do.
+
+    It is not whole from now on: more folds or seeds may be asked for than before.
+    """
+    (work / _WHOLE).unlink(missing_ok=True)
     if _begun(work):
         return
     if begun := [str(folder) for folder in _others(work) if _begun(folder)]:
         log.warning(
-            "training begins anew: checkpoints of other inputs, code or libraries are in %s; they are "
-            "kept until this training is whole",
+            "training begins anew: checkpoints of other inputs, code or libraries are in %s; they are kept, "
+            "delete them if nobody goes back to those",
             ", ".join(begun),
         )
 
 
-def remove_others(work: Path) -> None:
-    """Remove the folders of the variant's other inputs, but for one in which a worker is still at it."""
+def finish(work: Path) -> None:
+    """Mark ``work`` as whole, its results written, and remove the whole ones of the variant's other inputs.
+
+    One that is not whole stays: somebody may go back to its inputs, and would have to train anew.
+    """
+    (work / _WHOLE).touch()
     for folder in _others(work):
-        if _is_held(folder):
-            log.warning("%s: a worker of an earlier run is still at it: kept", folder)
-            continue
-        log.info("%s: of other inputs, removed", folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        if (folder / _WHOLE).exists():
+            log.info("%s: a whole training of other inputs, removed", folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _imported(file: Path) -> Iterator[str]:
@@ -93,13 +99,3 @@ def _others(work: Path) -> list[Path]:
 
 def _begun(work: Path) -> bool:
     return any(work.glob("*.checkpoints/step-????????"))
-
-
-def _is_held(folder: Path) -> bool:
-    try:
-        for path in folder.glob("*.lock"):
-            with lock(path, "training"):
-                pass
-    except LockHeld:
-        return True
-    return False
