@@ -52,9 +52,9 @@ def main(params: Path, scores: Path, predictions: Path, test: Path, out: Path, t
     write_record(out, comparison)
     write_text(table, markdown(comparison))
     log.info(
-        "%d variants, %d baselines: chosen %s by %s; %d of %d differences beyond chance; %d warnings",
+        "%d variants, %d baselines: chosen %s by %s; %d of %d differences shown; %d warnings",
         *(len(variants), len(baselines), comparison.chosen, knobs.metric),
-        *(sum(d.is_shown for d in tested), len(tested), len(comparison.warnings)),
+        *(sum(d.is_shown_over_seeds for d in tested), len(tested), len(comparison.warnings)),
     )
 
 

@@ -20,6 +20,7 @@ from medslm.tracking.lockfile import (
     variant_fingerprint,
 )
 from medslm.tracking.lost import lost
+from medslm.tracking.store import is_own
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ def main(params: Path, lockfile: Path, scores: Path, tracked: Path, out: Path) -
     """Write every result's fingerprint; delete the report of `track` if its runs are lost.
 
     Either way DVC sees that `track` has to run: it cannot see into a database, and results of other code
-    with the same bytes change no file that `track` reads. A server named by MLFLOW_TRACKING_URI is left
-    alone: it may be down, and nothing else here needs it.
+    with the same bytes change no file that `track` reads. Runs on a server are left alone: it may be down,
+    and nothing else here needs it.
     """
     entries = entries_of(params)
     named = load_section(params, "compare", CompareParams).baselines
@@ -48,7 +49,7 @@ def main(params: Path, lockfile: Path, scores: Path, tracked: Path, out: Path) -
     }
     for name in lines_above(named, entries["answers"]):
         found[name] = baseline_fingerprint(lock, name, (scores / f"{name}.json").as_posix())
-    if "MLFLOW_TRACKING_URI" not in os.environ and tracked.exists():
+    if is_own() and tracked.exists():
         home = Path(os.environ.get("DVC_ROOT", "."))
         if why := lost(tracked, home / "mlflow.db"):
             tracked.unlink()

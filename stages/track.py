@@ -20,7 +20,7 @@ from medslm.tracking.ledger import Files, TrackParams, records, summary, track
 from medslm.tracking.lockfile import read_lock, require_as_locked
 from medslm.tracking.record import SECTIONS
 from medslm.tracking.registry import register
-from medslm.tracking.store import opened
+from medslm.tracking.store import is_own, opened
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,9 @@ def main(
             tags=version_tags(in_lock, chosen, tracked[chosen].fingerprint),
         )
 
-    write_json(out, summary(knobs.experiment, tracked, chosen=chosen, version=version))
+    write_json(
+        out, summary(knobs.experiment, tracked, chosen=chosen, version=version, own=is_own())
+    )
     reused = sum(run.reused for run in tracked.values())
     log.info(
         "%d runs logged, %d reused; %s is %s version %s",

@@ -28,7 +28,7 @@ from medslm.student.engines import Base, engine
 from medslm.student.feasible import require_trainable, training
 from medslm.student.follower import followed
 from medslm.student.settings import ComputeParams, StudentParams, TuneParams
-from medslm.student.workfolders import begin, code_identity, finish
+from medslm.student.workfolders import code_identity, tell_of_others
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def main(
             base = trainer.base()
             identity = _identity([mix, dev, folds, features], student, tune, base)
             work = work_dir() / "train" / f"{variant}-{identity[:16]}"
-            begin(work)
+            tell_of_others(work)
             inputs = Inputs(examples, questions, student, tune, work, features)
             with followed(_live(params, variant, work)):
                 cells = trainer.train(inputs, jobs_of(members, tune.seeds))
@@ -85,7 +85,6 @@ def main(
         # the ledger finds the cells' live runs by their inputs
         how = {"method": tune.method, "quantize": tune.quantize, "inputs": work.name}
         _write(out, curves, cells, {**card, **how, "examples": sources, "variant": variant})
-        finish(work)
     log.info("%s: %d cell(s) on %d examples", variant, len(cells), len(examples))
 
 

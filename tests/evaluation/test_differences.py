@@ -62,6 +62,11 @@ def with_(**fields):
             "95 % -1.0 to 5.2, p < .001 (Holm < .001): shown for these students only, seeds differ as much",
         ),
         (
+            with_(p=0.0002, p_holm=0.0006, students=3, seeds=3),
+            "combined beats none by 2.1 points (mean of 3 students), 95 % -1.0 to 5.2, p < .001 "
+            "(Holm < .001): shown for these students only, their seeds are not the same",
+        ),
+        (
             with_(students=5, sd=0.008),
             "combined beats none by 2.1 points (mean of 5 students, sd over seeds 0.8), "
             "95 % -1.0 to 5.2, p = .19 (Holm .57): not shown",

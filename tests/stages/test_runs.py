@@ -19,7 +19,7 @@ from tests.tracking.project import (
 pytestmark = pytest.mark.filterwarnings(MLFLOW_WARNING)
 
 STAGE = Path(__file__).parents[2] / "stages" / "runs.py"
-REPORT, OUT = "reports/mlflow_runs.json", ".work/runs.json"
+REPORT, OUT = "reports/mlflow_runs.json", "reports/fingerprints.json"
 FLAGS = f"--lock dvc.lock --scores metrics/score --tracked {REPORT} --out {OUT}".split()
 
 
@@ -34,9 +34,10 @@ def run(project: Project, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def report(project: Project, *run_ids: str) -> Path:
+def report(project: Project, *run_ids: str, store: str = "own") -> Path:
     path = project.root / REPORT
-    write_json(path, {"runs": {f"v{i}": {"run_id": one} for i, one in enumerate(run_ids)}})
+    runs = {f"v{i}": {"run_id": one} for i, one in enumerate(run_ids)}
+    write_json(path, {"runs": runs, "store": store})
     return path
 
 
@@ -139,13 +140,19 @@ def test_before_the_first_track_there_is_nothing_to_lose(project):
     assert not (project.root / "mlflow.db").exists()
 
 
-def test_a_server_is_not_asked(project):
+def test_a_server_is_not_asked_and_its_runs_are_not_replaced_by_private_ones(project):
     path = report(project, "a" * 32)
 
     done = run(project, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
 
     assert done.returncode == 0, done.stderr
     assert path.exists()
+    report(project, "a" * 32, store="server")  # and here the variable is not set
+    assert run(project).returncode == 0
+    assert path.exists()
+    report(project, "a" * 32)
+    assert run(project, MLFLOW_TRACKING_URI="").returncode == 0  # the own database, as for track
+    assert not path.exists()
 
 
 def test_the_database_of_the_main_workspace_counts_in_a_temporary_one(tracked, tmp_path):

@@ -62,7 +62,7 @@ def test_runs_are_logged_once_and_written_down_byte_for_byte_the_same(project):
     assert "0 runs logged, 3 reused" in second.stderr
     assert report.read_bytes() == before
     body = read_json(report)
-    assert set(body) == {"chosen", "experiment", "runs"}
+    assert set(body) == {"chosen", "experiment", "runs", "store"}
     assert set(body["runs"]) == {"none", "new", "majority"}
     assert body["chosen"] == {
         "fingerprint": body["runs"]["new"]["fingerprint"],

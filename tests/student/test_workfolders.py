@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from medslm.student.workfolders import begin, code_identity, finish, shaping
+from medslm.student.workfolders import code_identity, shaping, tell_of_others
 from tests.code_deps import ROOT, needed_by
 
 NEW, OLD, OLDER = "none-" + "a" * 16, "none-" + "b" * 16, "none-" + "c" * 16
@@ -67,7 +67,7 @@ def test_checkpoints_of_other_inputs_are_named_when_training_begins_anew(tmp_pat
     (tmp_path / OLDER / "fold0-seed0").mkdir(parents=True)  # finished, nothing was lost
     begun(tmp_path / f"none-long-{'b' * 16}")  # another variant
 
-    begin(tmp_path / NEW)
+    tell_of_others(tmp_path / NEW)
 
     assert (
         f"begins anew: checkpoints of other inputs, code or libraries are in {tmp_path / OLD};"
@@ -75,33 +75,6 @@ def test_checkpoints_of_other_inputs_are_named_when_training_begins_anew(tmp_pat
     )
     caplog.clear()
     begun(tmp_path / NEW)
-    begin(tmp_path / NEW)  # it goes on from its own
-    begin(tmp_path / ("new-" + "a" * 16))  # none of this variant
+    tell_of_others(tmp_path / NEW)  # it goes on from its own
+    tell_of_others(tmp_path / ("new-" + "a" * 16))  # none of this variant
     assert caplog.text == ""
-
-
-def test_only_whole_trainings_of_other_inputs_are_removed(tmp_path):
-    """Whoever goes back to the inputs of one that was cut short finds its checkpoints and cells."""
-    other = f"none-long-{'b' * 16}"
-    for name in (NEW, OLD, OLDER, other, "none-aside"):
-        begun(tmp_path / name)
-    finish(tmp_path / OLDER)
-    finish(tmp_path / other)
-
-    finish(tmp_path / NEW)
-
-    assert {path.name for path in tmp_path.iterdir()} == {NEW, OLD, other, "none-aside"}
-    finish(tmp_path / OLD)
-    assert {path.name for path in tmp_path.iterdir()} == {OLD, other, "none-aside"}
-
-
-def test_a_whole_training_that_is_taken_up_for_more_seeds_is_not_whole(tmp_path):
-    for name in (NEW, OLD):
-        begun(tmp_path / name)
-        finish(tmp_path / name)
-    begun(tmp_path / NEW)
-
-    begin(tmp_path / NEW)
-    finish(tmp_path / OLD)
-
-    assert (tmp_path / NEW).is_dir()

@@ -8,10 +8,12 @@ import pytest
 
 from medslm.data.records import Prediction
 from medslm.evaluation.paired import answered, difference
+from medslm.evaluation.score import score
 from medslm.tracking.gains import Gained, on_dev
 from tests.tracking.project import predictions, questions
 
 GOLD = {q.pmid: q.answer for q in questions("dev")}
+TEST = {q.pmid: q.answer for q in questions("test")}
 
 
 def right(share: int, sure: float = 0.8) -> list[Prediction]:
@@ -49,6 +51,27 @@ def test_the_gain_is_the_paired_difference(metric):
     )
     assert found.gain == -back.gain > 0
     assert found.p == back.p
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "nll"])
+def test_of_several_students_it_is_the_gain_of_their_pooled_answers(metric):
+    """Promotion is decided by these: each student alone may be worse where their mean is better."""
+    several = [
+        dataclasses.replace(row, seed=seed)
+        for seed, share in enumerate((8, 2, 8))
+        for row in right(share, sure=0.6 + 0.1 * seed)
+    ]
+    sheet, rival = (
+        score(rows, variant="x", gold=GOLD | TEST, test_pmids=[*TEST], dev_pmids={0: [*GOLD]})
+        for rows in (several, right(1))
+    )
+
+    found = on_dev(several, right(1), GOLD, f"dev.{metric}")
+
+    assert found is not None
+    gap = getattr(sheet.dev, metric) - getattr(rival.dev, metric)
+    assert found.gain == pytest.approx(-gap if metric == "nll" else gap, abs=1e-6)
+    assert found.low <= found.gain <= found.high
 
 
 def test_a_lower_negative_log_likelihood_is_a_gain():

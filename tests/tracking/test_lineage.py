@@ -228,7 +228,9 @@ def test_a_pair_that_was_not_kept_says_why_and_no_model_saw_it(registered, pair_
     assert "(new): never saw it" in said
 
 
-@pytest.mark.parametrize("other", [{"question": "Is it so?"}, {"answer": "no"}])
+@pytest.mark.parametrize(
+    "other", [{"question": "Is it so?"}, {"answer": "no"}, {"context": "Another abstract."}]
+)
 def test_a_model_that_saw_another_pair_of_this_id_never_saw_this_one(own, other):
     """Asked anew with another seed, prompt or teacher, another pair stands in its place."""
     path = own.root / "data/pairs/local-new/pairs.jsonl"

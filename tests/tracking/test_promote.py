@@ -84,7 +84,7 @@ def track_and_write(project: Project) -> None:
     with project.store() as store:
         tracked = project.track(store)
         version = project.register(store, tracked)
-    report = summary(EXPERIMENT, tracked, chosen="new", version=version)
+    report = summary(EXPERIMENT, tracked, chosen="new", version=version, own=True)
     write_json(project.root / "reports/mlflow_runs.json", report)
 
 
@@ -332,6 +332,7 @@ def test_an_evaluation_that_is_not_complete_is_refused(clone, split, change):
             tracked := clone.track(store),
             chosen="new",
             version=clone.register(store, tracked),
+            own=True,
         )
     write_json(clone.root / "reports/mlflow_runs.json", report)
     commit(clone)

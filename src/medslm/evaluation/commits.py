@@ -125,6 +125,7 @@ def _tested(
     notes: list[str] = []
     wanted = [(after, one) for one, _ in pairs] + [(before, other) for _, other in pairs]
     models: dict[str, list[Prediction]] = {}
+    untrained = {f"{name} at {rev.name}" for rev, name in wanted if not _is_trained(rev, name)}
     for rev, name in dict.fromkeys(wanted):
         path = f"{PREDICTIONS}/{name}.jsonl"
         read = _at_hand(partial(history.rows, rev, path, Prediction), missing)
@@ -142,8 +143,12 @@ def _tested(
                 "scores on them cannot be compared"
             )
         elif labels:
-            found += differences(models, labels, gold[0], split=split)
+            found += differences(models, labels, gold[0], split=split, untrained=untrained)
     return found, notes
+
+
+def _is_trained(rev: Revision, name: str) -> bool:
+    return name in (history.yaml_of(rev, "params.yaml").get("variants") or {})
 
 
 def _gold(rev: Revision, split: str, missing: list[str]) -> dict[str, Answer] | None:

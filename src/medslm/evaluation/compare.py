@@ -143,7 +143,7 @@ def _warnings(
     if same := [d.one if d.other == chosen else d.other for d in _not_shown(differences, chosen)]:
         told.append(
             f"{chosen} is not shown to differ in accuracy from {', '.join(same)} on n = {best.n} test "
-            "questions: what they differ by may be chance."
+            "questions: what they differ by may be chance, or the seed."
         )
     if beaten_by := [row.name for row in baselines if not _better(best, row, metric)]:
         told.append(f"{chosen} is no better on {metric} than the baseline {', '.join(beaten_by)}.")
@@ -156,7 +156,7 @@ def _warnings(
 
 
 def _not_shown(differences: Sequence[Difference], chosen: str) -> list[Difference]:
-    return [d for d in differences if chosen in (d.one, d.other) and not d.is_shown]
+    return [d for d in differences if chosen in (d.one, d.other) and not d.is_shown_over_seeds]
 
 
 def _better(one: Row, other: Row, metric: Metric) -> bool:

@@ -24,8 +24,9 @@ class Difference:
     accuracy, which is McNemar's with one student each; ``p_holm`` is it after Holm's correction over
     the table. ``only_one`` and ``only_other`` count questions that just one of the two gets right, by
     the answers of the score table (``p_pooled``: McNemar's exact test of these). ``sd`` is over the
-    ``seeds`` that both have, or that one has where the other is a single model. ``detectable`` is the
-    smallest difference found four times in five, all tests of the table counted.
+    ``seeds`` that both have, or that one has where the other was not trained; None where they have other
+    ones. ``detectable`` is the smallest difference found four times in five, all tests of the table
+    counted.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -113,8 +114,12 @@ def sentence(found: Difference) -> str:
     if found.is_shown_over_seeds:
         verdict = "shown"
     elif found.is_shown:
-        tried = "another seed was not tried" if found.seeds < 2 else "seeds differ as much"
-        verdict = f"shown for these students only, {tried}"
+        why = "seeds differ as much"
+        if found.sd is None:
+            why = (
+                "another seed was not tried" if found.seeds < 2 else "their seeds are not the same"
+            )
+        verdict = f"shown for these students only, {why}"
     return (
         f"{said}, 95 % {points(low)} to {points(high)}, p {_equal(found.p)} "
         f"(Holm {p_text(found.p_holm)}): {verdict}"

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from medslm.data.records import ANSWERS, Answer, Prediction
@@ -27,7 +27,7 @@ class Answered(NamedTuple):
 
     A row holds the answers of the question's students: on test all of folds x seeds, on dev the
     seeds of its own fold. ``seeds`` has the seed of each place, ``pooled`` the answers that `score`
-    counts.
+    counts. One that was not ``trained`` is the same with every seed.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Answered(NamedTuple):
     students: tuple[tuple[Answer | None, ...], ...]
     seeds: tuple[int, ...]
     pooled: tuple[Answer | None, ...]
+    trained: bool
 
 
 class _Grid(NamedTuple):
@@ -45,7 +46,9 @@ class _Grid(NamedTuple):
     other: Any
 
 
-def answered(rows: Iterable[Prediction], split: Split, *, name: str) -> Answered:
+def answered(
+    rows: Iterable[Prediction], split: Split, *, name: str, trained: bool = True
+) -> Answered:
     """Return the answers on a split; DataError when not all questions have as many students."""
     by_pmid = rows_of(rows, split)
     if not by_pmid:
@@ -60,14 +63,20 @@ def answered(rows: Iterable[Prediction], split: Split, *, name: str) -> Answered
             f"{name}: {split} PMID {odd[0]} was not answered by the same seeds as the others: "
             "run predict again"
         )
-    pooled = pool(by_pmid)
+    one = pool(by_pmid)
     return Answered(
         name,
         pmids,
         tuple(tuple(row.answer for row in own) for own in ordered),
         seeds,
-        tuple(pooled[pmid].answer for pmid in pmids),
+        tuple(one[pmid].answer for pmid in pmids),
+        trained,
     )
+
+
+def pooled(model: Answered) -> Answered:
+    """Return a model of one student, which gives the answers that `score` counts."""
+    return model._replace(students=tuple((answer,) for answer in model.pooled), seeds=(0,))
 
 
 def differences(
@@ -76,10 +85,17 @@ def differences(
     gold: Gold,
     *,
     split: Split,
+    untrained: Collection[str] = (),
 ) -> tuple[Difference, ...]:
-    """Return one minus other for each of ``pairs``, p-values corrected over all of them."""
+    """Return one minus other for each of ``pairs``, p-values corrected over all of them.
+
+    ``untrained`` names models that no seed changes.
+    """
     needed = dict.fromkeys(name for pair in pairs for name in pair)
-    found = {name: answered(models[name], split, name=name) for name in needed}
+    found = {
+        name: answered(models[name], split, name=name, trained=name not in untrained)
+        for name in needed
+    }
     raw = [
         difference(found[one], found[other], gold, split=split, tests=len(pairs))
         for one, other in pairs
@@ -227,14 +243,15 @@ def _discordant(one: Answered, other: Answered, gold: Gold) -> tuple[int, int]:
 def _sd_over_seeds(one: Answered, other: Answered, gold: Gold) -> float | None:
     """Return how the difference in accuracy spreads over seeds.
 
-    None unless one has several and the other has the same ones, or is one model that no seed changes,
-    such as an untuned one.
+    None unless one has several and the other has the same ones, or was not trained and has none.
     """
     mine, theirs = (_accuracy_by_seed(model, gold) for model in (one, other))
     if max(len(mine), len(theirs)) < 2:
         return None
-    if len(mine) == 1 or len(theirs) == 1:
-        return statistics.stdev((mine if len(theirs) == 1 else theirs).values())
+    if not other.trained and len(theirs) == 1:
+        return statistics.stdev(mine.values())
+    if not one.trained and len(mine) == 1:
+        return statistics.stdev(theirs.values())
     if set(mine) != set(theirs):
         return None
     return statistics.stdev(mine[seed] - theirs[seed] for seed in sorted(mine))

@@ -76,7 +76,9 @@ def gain(row: Row) -> str:
 
 def tested(comparison: Comparison) -> list[str]:
     """Return a sentence per tested difference, those that are shown first."""
-    ordered = sorted(comparison.differences, key=lambda d: not d.is_shown)
+    ordered = sorted(
+        comparison.differences, key=lambda d: (not d.is_shown_over_seeds, not d.is_shown)
+    )
     return [f"{sentence(found)}." for found in ordered]
 
 

@@ -31,7 +31,11 @@ def verdict(
         metric=metric,
         controls=controls_of(variants),
         differences=differences(
-            predictions, pairs_to_test(list(variants), baselines, chosen), gold, split="test"
+            predictions,
+            pairs_to_test(list(variants), baselines, chosen),
+            gold,
+            split="test",
+            untrained=baselines,
         ),
     )
 

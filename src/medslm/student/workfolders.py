@@ -1,7 +1,7 @@
 """The work folders of a variant's trainings: one per hash of all that shapes an adapter, its code too.
 
-A change of that code begins a training anew in another folder. Whoever had checkpoints is told. Only
-folders of trainings that became whole are ever removed: what they made is in DVC's cache.
+A change of that code begins a training anew in another folder. Whoever had checkpoints is told, and nothing
+is removed: going back to earlier inputs, also for more seeds, finds their cells and checkpoints.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import logging
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,6 @@ log = logging.getLogger(__name__)
 _ROOTS = ("student/cells.py", "student/sharding.py")
 # But for what only tells of training or names its errors.
 _ONLY_TELL = {"student/feed.py", "student/memory.py", "student/progress.py"}
-_WHOLE = "whole"
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -48,12 +46,8 @@ def shaping(package: Path) -> list[str]:
     return sorted(found - _ONLY_TELL)
 
 
-def begin(work: Path) -> None:
-    """Warn if ``work`` holds nothing to go on from and folders of the variant's other inputs do.
-
-    It is not whole from now on: more folds or seeds may be asked for than before.
-    """
-    (work / _WHOLE).unlink(missing_ok=True)
+def tell_of_others(work: Path) -> None:
+    """Warn if ``work`` holds nothing to go on from and folders of the variant's other inputs do."""
     if _begun(work):
         return
     if begun := [str(folder) for folder in _others(work) if _begun(folder)]:
@@ -62,18 +56,6 @@ def begin(work: Path) -> None:
             "delete them if nobody goes back to those",
             ", ".join(begun),
         )
-
-
-def finish(work: Path) -> None:
-    """Mark ``work`` as whole, its results written, and remove the whole ones of the variant's other inputs.
-
-    One that is not whole stays: somebody may go back to its inputs, and would have to train anew.
-    """
-    (work / _WHOLE).touch()
-    for folder in _others(work):
-        if (folder / _WHOLE).exists():
-            log.info("%s: a whole training of other inputs, removed", folder)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _imported(file: Path) -> Iterator[str]:

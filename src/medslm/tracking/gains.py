@@ -22,7 +22,7 @@ class Gained(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        """Say it as the report does."""
+        """Say it in one line."""
         shown = "" if self.p < ALPHA else ": not shown to be more than chance"
         few = " (too narrow for so few)" if self.n < _FEW else ""
         return (
@@ -43,20 +43,23 @@ def on_dev(
     gold: Mapping[str, Answer],
     metric: str,
 ) -> Gained | None:
-    """Return ours minus theirs on the dev questions, as `compare` pairs variants; None without both.
+    """Return ours minus theirs on the dev questions; None without probabilities where they are needed.
 
-    Accuracy and macro-F1 are means over students (fold x seed), which for accuracy and one student each is
-    the difference of the scores that promotion is decided by. A gain in ``nll`` is a lower one.
+    Of the answers that the score counts, pooled over a question's students: promotion is decided by these.
+    A gain in ``nll`` is a lower one.
     """
     from medslm.evaluation.exchange import macro_f1_p, nll_gain
-    from medslm.evaluation.paired import answered, difference
+    from medslm.evaluation.paired import answered, difference, pooled
     from medslm.evaluation.pooling import pool, rows_of
 
     name = metric.removeprefix("dev.")
     if name == "nll":
         found = nll_gain(gold, *(pool(rows_of(rows, "dev")) for rows in (ours, theirs)))
         return found and Gained(found.gain, *found.interval, found.p, len(gold))
-    one, other = answered(ours, "dev", name="candidate"), answered(theirs, "dev", name="champion")
+    one, other = (
+        pooled(answered(rows, "dev", name=who))
+        for rows, who in ((ours, "candidate"), (theirs, "champion"))
+    )
     paired = difference(one, other, gold, split="dev")
     if name == "accuracy":
         interval = paired.accuracy, paired.accuracy_low, paired.accuracy_high

@@ -65,6 +65,9 @@ class Files:
         return record.without_credentials((self.root / path).read_text(encoding="utf-8"))
 
 
+OWN = "own"  # database: stage `runs` may then look for what is lost
+
+
 def records(files: Files, params: Mapping[str, Any], baselines: Sequence[str]) -> list[Record]:
     """Return what is to be logged for every variant and baseline, all checked before any is logged.
 
@@ -103,11 +106,15 @@ def track(store: Store, found: Sequence[Record]) -> dict[str, Tracked]:
 
 
 def summary(
-    experiment: str, tracked: Mapping[str, Tracked], *, chosen: str, version: Version
+    experiment: str, tracked: Mapping[str, Tracked], *, chosen: str, version: Version, own: bool
 ) -> dict[str, Any]:
-    """Return what reports/mlflow_runs.json says: no clock, so that equal work is equal bytes."""
+    """Return what reports/mlflow_runs.json says: no clock, so that equal work is equal bytes.
+
+    ``own`` says that the runs are in the project's own database and not on a server.
+    """
     return {
         "experiment": experiment,
+        "store": OWN if own else "server",
         "runs": {
             name: {"run_id": run.run_id, "fingerprint": run.fingerprint}
             for name, run in tracked.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from medslm.errors import DataError
 from medslm.files import read_json
@@ -13,13 +14,17 @@ from medslm.files import read_json
 def lost(report: Path, database: Path) -> str | None:
     """Return why `track` has to make the runs in its ``report`` again, None if they are all there.
 
-    ``database`` is an SQLite file. A deleted run (MLflow keeps it until `mlflow gc`) is there: who
-    deleted it meant it. Nothing is written, and MLflow, whose import alone takes seconds, is not asked.
+    ``database`` is the project's own SQLite file; of runs on a server nothing is said. A deleted run
+    (MLflow keeps it until `mlflow gc`) is there: who deleted it meant it. Nothing is written, and
+    MLflow, whose import alone takes seconds, is not asked.
     """
     try:
-        ids = _run_ids(report)
+        body = read_json(report)
+        ids = _run_ids(body, report)
     except DataError as exc:
         return str(exc)  # merge markers, say: track writes it anew
+    if body.get("store") != "own":
+        return None
     if not database.is_file():
         return f"{database} is not there"
     try:
@@ -29,8 +34,7 @@ def lost(report: Path, database: Path) -> str | None:
     return None if held == len(ids) else f"{database} holds {held} of {len(ids)} runs"
 
 
-def _run_ids(report: Path) -> set[str]:
-    body = read_json(report)
+def _run_ids(body: Any, report: Path) -> set[str]:
     runs = body.get("runs") if isinstance(body, dict) else None
     if not isinstance(runs, dict) or not all(
         isinstance(run, dict) and isinstance(run.get("run_id"), str) for run in runs.values()

@@ -34,7 +34,7 @@ def of_pair(root: Path, pair_id: str, models: Sequence[tuple[str, Origin]]) -> s
     if not replies:
         raise DataError(f"{pair_id}: data/replies/{ask}.jsonl holds no such reply; `dvc checkout`?")
     pairs = bytes_at.rows(root / f"data/pairs/{ask}/pairs.jsonl")
-    said = next((_said(row) for row in pairs if row.get("id") == pair_id), None)
+    pair = next((row for row in pairs if row.get("id") == pair_id), None)
     lines = [
         f"pair {pair_id}",
         *_source(root, pmid),
@@ -44,16 +44,19 @@ def of_pair(root: Path, pair_id: str, models: Sequence[tuple[str, Origin]]) -> s
             root,
             models,
             pmid,
-            lambda row: row.get("pair_id") == pair_id and _said(row) == said,
+            lambda row: row.get("pair_id") == pair_id and _says(row, pair),
             lambda row: row.get("pair_id") == pair_id,
         ),
     ]
     return "\n".join(lines)
 
 
-def _said(row: Row) -> tuple[object, object]:
-    """Return what a pair says, whether it stands among the pairs or in a training set."""
-    return row.get("question"), row.get("answer")
+def _says(row: Row, pair: Row | None) -> bool:
+    """Return whether a row of a training set says what the pair says; its abstract if it has its own."""
+    if pair is None:
+        return False
+    keys = ("question", "answer", *["context"] * (pair.get("context") is not None))
+    return all(row.get(key) == pair.get(key) for key in keys)
 
 
 def of_pmid(root: Path, pmid: str, models: Sequence[tuple[str, Origin]]) -> str:

@@ -48,6 +48,11 @@ class Store:
     experiment_id: str
 
 
+def is_own() -> bool:
+    """Return whether runs go to the project's own database, since MLFLOW_TRACKING_URI names no other."""
+    return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
 def tracking_uri(root: Path) -> str:
     """Return MLFLOW_TRACKING_URI, or the project's own SQLite file, always by its absolute path."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
