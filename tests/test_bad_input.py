@@ -41,6 +41,8 @@ MIX = [
     "c",
     "--out",
     "data/m.jsonl",
+    "--metrics",
+    "metrics.json",
 ]
 TRAIN = ["train", "--variant", "none", "--mix", "empty.jsonl", "--dev", "empty.jsonl"]
 TRAIN += [
