@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medslm.errors import DataError, Interrupted, MedslmError, ParamsError, WorkerLost
-from medslm.models import Loaded, choose_dtype, load_causal_lm
+from medslm.models import Loaded, choose_dtype, find, load_causal_lm
 from medslm.signals import deferred
 from medslm.student.cells import CellTrainer, Inputs, Job
 from medslm.student.engines import Base, base_of
@@ -47,6 +47,7 @@ class ManyProcesses:
         student = _with_dtype(student, on_gpu=gpus > 0)
         threads = max(1, (compute.cpus_per_cell or torch.get_num_threads()) // size)
         context = multiprocessing.get_context("spawn")
+        find(student.model, student.revision)  # unpacked once, before all ranks want to
         self._folder = tempfile.TemporaryDirectory(prefix="medslm-ranks-")
         meeting = Path(self._folder.name) / "meeting"
         self._pipes: list[Connection] = []
