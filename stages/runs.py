@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from medslm.errors import stage
+from medslm.errors import stage, work_dir
 from medslm.evaluation.compare import CompareParams, lines_above
 from medslm.files import write_json
 from medslm.params import load_section, load_value
@@ -20,7 +19,7 @@ from medslm.tracking.lockfile import (
     variant_fingerprint,
 )
 from medslm.tracking.lost import lost
-from medslm.tracking.store import is_own
+from medslm.tracking.store import own_database
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +48,10 @@ def main(params: Path, lockfile: Path, scores: Path, tracked: Path, out: Path) -
     }
     for name in lines_above(named, entries["answers"]):
         found[name] = baseline_fingerprint(lock, name, (scores / f"{name}.json").as_posix())
-    if is_own() and tracked.exists():
-        home = Path(os.environ.get("DVC_ROOT", "."))
-        if why := lost(tracked, home / "mlflow.db"):
-            tracked.unlink()
-            log.warning("%s: track makes the runs of %s again", why, tracked)
+    database = own_database(work_dir().parent)
+    if database and tracked.exists() and (why := lost(tracked, database)):
+        tracked.unlink()
+        log.warning("%s: track makes the runs of %s again", why, tracked)
     write_json(out, found)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import partial
 from pathlib import Path
 
 import click
 
-from medslm.errors import stage
+from medslm.errors import stage, work_dir
 from medslm.evaluation.compare import Answers, CompareParams, lines_above
 from medslm.files import lock, read_json, write_json
 from medslm.params import load_all, load_section, load_value
@@ -20,7 +19,7 @@ from medslm.tracking.ledger import Files, TrackParams, records, summary, track
 from medslm.tracking.lockfile import read_lock, require_as_locked
 from medslm.tracking.record import SECTIONS
 from medslm.tracking.registry import register
-from medslm.tracking.store import is_own, opened
+from medslm.tracking.store import opened, own_database
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ def main(
     settings = load_section(params, "student", StudentParams)
     candidate = candidate_of(settings, models / chosen, answered, record, compared)
     # the main workspace also inside `dvc exp run --temp`, so that all experiments share one store
-    home = Path(os.environ.get("DVC_ROOT", "."))
+    home = work_dir().parent
 
     with (
         lock(home / ".work" / "track.lock", "tracking"),
@@ -87,7 +86,14 @@ def main(
         )
 
     write_json(
-        out, summary(knobs.experiment, tracked, chosen=chosen, version=version, own=is_own())
+        out,
+        summary(
+            knobs.experiment,
+            tracked,
+            chosen=chosen,
+            version=version,
+            own=own_database(home) is not None,
+        ),
     )
     reused = sum(run.reused for run in tracked.values())
     log.info(

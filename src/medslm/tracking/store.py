@@ -48,14 +48,15 @@ class Store:
     experiment_id: str
 
 
-def is_own() -> bool:
-    """Return whether runs go to the project's own database, since MLFLOW_TRACKING_URI names no other."""
-    return not os.environ.get("MLFLOW_TRACKING_URI")
+def own_database(root: Path) -> Path | None:
+    """Return the project's own SQLite file, None where MLFLOW_TRACKING_URI names another store."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else root.resolve() / "mlflow.db"
 
 
 def tracking_uri(root: Path) -> str:
     """Return MLFLOW_TRACKING_URI, or the project's own SQLite file, always by its absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    own = own_database(root)
+    return os.environ["MLFLOW_TRACKING_URI"] if own is None else f"sqlite:///{own}"
 
 
 @contextlib.contextmanager

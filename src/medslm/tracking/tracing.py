@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from medslm.tracking.answering import find
 from medslm.tracking.ledger import TrackParams
 from medslm.tracking.lineage import Origin
 from medslm.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS
-from medslm.tracking.store import Store, opened
+from medslm.tracking.store import Store, opened, own_database
 
 _RUN = re.compile("[0-9a-f]{32}")
 _VERSION = re.compile(r"v\d+")
@@ -46,7 +45,8 @@ def trace(root: Path, word: str, *, reproduce: bool) -> str:
 
 def _registered(root: Path, knobs: TrackParams) -> list[tuple[str, Origin]]:
     """Return every registered version with its origin; none where there is no store yet."""
-    if "MLFLOW_TRACKING_URI" not in os.environ and not (root / "mlflow.db").exists():
+    own = own_database(root)
+    if own is not None and not own.exists():
         return []
     with opened(root, knobs.experiment) as store:
         return [
